@@ -1,0 +1,97 @@
+"""Where a head attends: section 3.3 of the paper, equations (5) to (9).
+
+Every function works on all heads of a batch at once. `batch` sequences, `heads` heads,
+`memory_size` locations (N in the paper), `memory_vector_dim` numbers in each (M).
+"""
+
+import tensorflow as tf
+
+# Inside the roots of the norms, so that the gradient stays finite at a zero vector.
+_NORM_EPSILON = 1e-8
+
+# Added to a weighting before its logarithm, so that a weight of zero stays finite.
+_LOG_EPSILON = 1e-12
+
+
+def cosine_similarity(memory: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """K[k_t, M_t(i)], eq (6): how alike each key is to each memory row.
+
+    Args:
+        memory: `(batch, memory_size, memory_vector_dim)`.
+        key: `(batch, heads, memory_vector_dim)`.
+
+    Returns:
+        `(batch, heads, memory_size)`, between -1 and 1.
+    """
+    dot = tf.matmul(key, memory, transpose_b=True)
+    return dot / (_norm(key)[:, :, tf.newaxis] * _norm(memory)[:, tf.newaxis, :])
+
+
+def _norm(vector: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_sum(tf.square(vector), axis=-1) + _NORM_EPSILON)
+
+
+def address_by_content(memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor) -> tf.Tensor:
+    """w_t^c, eq (5): the softmax of the similarities, as sharp as the key strength.
+
+    Args:
+        memory: M_t, `(batch, memory_size, memory_vector_dim)`.
+        key: k_t, `(batch, heads, memory_vector_dim)`.
+        key_strength: beta_t, `(batch, heads)`, not negative.
+
+    Returns:
+        The content weighting, `(batch, heads, memory_size)`.
+    """
+    return tf.nn.softmax(key_strength[:, :, tf.newaxis] * cosine_similarity(memory, key))
+
+
+def interpolate(
+    content_weighting: tf.Tensor, previous_weighting: tf.Tensor, interpolation_gate: tf.Tensor
+) -> tf.Tensor:
+    """w_t^g, eq (7): the content weighting where the gate is 1, the previous one where it is 0.
+
+    Args:
+        content_weighting: w_t^c, `(batch, heads, memory_size)`.
+        previous_weighting: w_{t-1}, `(batch, heads, memory_size)`.
+        interpolation_gate: g_t, `(batch, heads)`, between 0 and 1.
+
+    Returns:
+        The gated weighting, `(batch, heads, memory_size)`.
+    """
+    gate = interpolation_gate[:, :, tf.newaxis]
+    return gate * content_weighting + (1 - gate) * previous_weighting
+
+
+def shift(weighting: tf.Tensor, shift_weighting: tf.Tensor) -> tf.Tensor:
+    """w~_t, eq (8): the circular convolution with the shift weighting.
+
+    Args:
+        weighting: w_t^g, `(batch, heads, memory_size)`.
+        shift_weighting: s_t, `(batch, heads, 2 * shift_range + 1)`, summing to 1. `s[k]` moves
+            the focus by `+k`, and, counted from the end as in Python, `s[-k]` by `-k`.
+
+    Returns:
+        The shifted weighting, `(batch, heads, memory_size)`.
+    """
+    shift_range = shift_weighting.shape[-1] // 2
+    return tf.add_n(
+        [
+            shift_weighting[:, :, offset, tf.newaxis] * tf.roll(weighting, offset, axis=-1)
+            for offset in range(-shift_range, shift_range + 1)
+        ]
+    )
+
+
+def sharpen(weighting: tf.Tensor, sharpening: tf.Tensor) -> tf.Tensor:
+    """w_t, eq (9): the weighting to the power gamma, normalised to sum to 1.
+
+    Computed as the softmax of `gamma log(w)`, which neither overflows nor divides by zero.
+
+    Args:
+        weighting: w~_t, `(batch, heads, memory_size)`.
+        sharpening: gamma_t, `(batch, heads)`, at least 1.
+
+    Returns:
+        The sharpened weighting, `(batch, heads, memory_size)`; uniform for one of only zeros.
+    """
+    return tf.nn.softmax(sharpening[:, :, tf.newaxis] * tf.math.log(weighting + _LOG_EPSILON))

@@ -1,0 +1,135 @@
+"""The controller: the ordinary network at the centre of the machine."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
+
+CONTROLLERS = ("lstm", "feedforward", "rnn")
+
+
+@serializable
+class FeedforwardCell(AbstractRNNCell):
+    """A controller without a state of its own: dense layers with tanh.
+
+    Args:
+        units: Width of every layer, the output included.
+        layers: Number of layers.
+    """
+
+    def __init__(self, units: int, layers: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.layers = [
+            keras.layers.Dense(
+                units, activation="tanh", name=f"layer_{index}", dtype=self.dtype_policy
+            )
+            for index in range(layers)
+        ]
+
+    @property
+    def state_size(self) -> list[int]:
+        return []
+
+    @property
+    def output_size(self) -> int:
+        return self.units
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        for layer in self.layers:
+            with tf.name_scope(layer.name):
+                layer.build((None, width))
+            width = self.units
+        self.built = True
+
+    def call(self, inputs, states):
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs, []
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "layers": len(self.layers)}
+
+
+def make_controller(controller, units: int, layers: int, dtype):
+    """The controller cell that `NTMCell`'s arguments `controller` and `controller_layers` name.
+
+    Args:
+        controller: `"lstm"`, `"feedforward"`, `"rnn"`, a Keras RNN cell or a serialized one.
+        units: Width of the controller's output.
+        layers: How many layers of a named controller to stack.
+        dtype: The dtype or dtype policy of a named controller.
+
+    Returns:
+        A Keras RNN cell.
+
+    Raises:
+        ValueError: The name is unknown, or the cell is none or does not fit.
+    """
+    if isinstance(controller, dict):
+        controller = keras.layers.deserialize(controller)
+    if isinstance(controller, str):
+        if controller not in CONTROLLERS:
+            raise ValueError(
+                "Argument `controller` must be one of "
+                f"{', '.join(map(repr, CONTROLLERS))} or a Keras RNN cell. "
+                f"Received: controller={controller!r}"
+            )
+        return _named_controller(controller, units, layers, dtype)
+    _check_cell(controller, units, layers)
+    return controller
+
+
+def _named_controller(name: str, units: int, layers: int, dtype):
+    if name == "feedforward":
+        return FeedforwardCell(units, layers, name="controller", dtype=dtype)
+    cell_class = {"lstm": keras.layers.LSTMCell, "rnn": keras.layers.SimpleRNNCell}[name]
+    if layers == 1:
+        return cell_class(units, name="controller", dtype=dtype)
+    cells = [cell_class(units, name=f"layer_{index}", dtype=dtype) for index in range(layers)]
+    return keras.layers.StackedRNNCells(cells, name="controller", dtype=dtype)
+
+
+def _check_cell(cell, units: int, layers: int) -> None:
+    if not (hasattr(cell, "call") and hasattr(cell, "state_size")):
+        raise ValueError(
+            "Argument `controller` must be a Keras RNN cell, with `call` and `state_size`. "
+            f"Received: controller={cell!r}"
+        )
+    if layers != 1:
+        raise ValueError(
+            "Argument `controller_layers` stacks named controllers only; stack given cells with "
+            f"keras.layers.StackedRNNCells. Received: controller_layers={layers}"
+        )
+    output_size = getattr(cell, "output_size", None) or tf.nest.flatten(cell.state_size)[0]
+    if output_size != units:
+        raise ValueError(
+            "Argument `controller` must be a cell whose output is `rnn_size` wide. "
+            f"Received: a cell with output_size={output_size}, rnn_size={units}"
+        )
+
+
+def run_controller(cell, inputs: tf.Tensor, flat_states: list[tf.Tensor]):
+    """Runs one step of a controller whose states come and go as a flat list.
+
+    Args:
+        cell: A cell from `make_controller`.
+        inputs: `(batch, features)`.
+        flat_states: One `(batch, size)` tensor for each number in `cell.state_size`.
+
+    Returns:
+        The output, `(batch, units)`, and the list of the new states.
+    """
+    state_size = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
+    output, new_states = cell(inputs, tf.nest.pack_sequence_as(state_size, flat_states))
+    return output, tf.nest.flatten(new_states)
+
+
+def reset_dropout(cell) -> None:
+    """Makes a cell draw new dropout masks: Keras's RNN layers reset only the cell they hold."""
+    for inner in getattr(cell, "cells", [cell]):
+        if hasattr(inner, "reset_dropout_mask"):
+            inner.reset_dropout_mask()
+            inner.reset_recurrent_dropout_mask()

@@ -1,0 +1,76 @@
+"""From the controller's output to the numbers that steer the heads."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class HeadParameters(NamedTuple):
+    """What the controller emits in one step; `heads` is the read heads, then the write heads.
+
+    Attributes:
+        key: k_t, `(batch, heads, memory_vector_dim)`, between -1 and 1.
+        key_strength: beta_t, `(batch, heads)`, between 0 and 10.
+        interpolation_gate: g_t, `(batch, heads)`, between 0 and 1.
+        shift_weighting: s_t, `(batch, heads, 2 * shift_range + 1)`, summing to 1.
+        sharpening: gamma_t, `(batch, heads)`, at least 1.
+        erase_vector: e_t, `(batch, write heads, memory_vector_dim)`, between 0 and 1.
+        add_vector: a_t, `(batch, write heads, memory_vector_dim)`, between -1 and 1.
+    """
+
+    key: tf.Tensor
+    key_strength: tf.Tensor
+    interpolation_gate: tf.Tensor
+    shift_weighting: tf.Tensor
+    sharpening: tf.Tensor
+    erase_vector: tf.Tensor
+    add_vector: tf.Tensor
+
+
+def parameter_count(
+    read_head_num: int, write_head_num: int, memory_vector_dim: int, shift_range: int
+) -> int:
+    """How many numbers the controller emits for all heads in a step."""
+    addressing = memory_vector_dim + 1 + 1 + (2 * shift_range + 1) + 1
+    return addressing * (read_head_num + write_head_num) + 2 * memory_vector_dim * write_head_num
+
+
+def head_parameters(
+    projection: tf.Tensor,
+    read_head_num: int,
+    write_head_num: int,
+    memory_vector_dim: int,
+    shift_range: int,
+) -> HeadParameters:
+    """Constrains the controller's projected output to the ranges that the paper's maths needs.
+
+    Args:
+        projection: `(batch, parameter_count(..))`; head by head the numbers for key, key
+            strength, gate, shift and sharpening, then, write head by write head, erase and add.
+        read_head_num: R.
+        write_head_num: W.
+        memory_vector_dim: M, the width of a memory row.
+        shift_range: the largest shift in either direction.
+
+    Returns:
+        The `HeadParameters`.
+    """
+    heads, width = read_head_num + write_head_num, memory_vector_dim
+    addressing, writing = tf.split(projection, [-1, 2 * width * write_head_num], axis=-1)
+    key, key_strength, interpolation_gate, shift_weighting, sharpening = tf.split(
+        tf.reshape(addressing, [-1, heads, addressing.shape[-1] // heads]),
+        [width, 1, 1, 2 * shift_range + 1, 1],
+        axis=-1,
+    )
+    erase_vector, add_vector = tf.unstack(
+        tf.reshape(writing, [-1, write_head_num, 2, width]), axis=2
+    )
+    return HeadParameters(
+        key=tf.tanh(key),
+        key_strength=10 * tf.sigmoid(key_strength[:, :, 0]),
+        interpolation_gate=tf.sigmoid(interpolation_gate[:, :, 0]),
+        shift_weighting=tf.nn.softmax(shift_weighting),
+        sharpening=1 + tf.nn.softplus(sharpening[:, :, 0]),
+        erase_vector=tf.sigmoid(erase_vector),
+        add_vector=tf.tanh(add_vector),
+    )

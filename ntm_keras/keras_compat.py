@@ -1,0 +1,61 @@
+"""The one place that knows Keras 2 from Keras 3."""
+
+import os
+
+import tensorflow as tf
+
+keras = tf.keras
+
+
+def _check_backend() -> None:
+    try:
+        backend = keras.backend.backend()
+    except ImportError as error:
+        raise ImportError(
+            "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
+            f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "
+            f"TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS')!r}. {error}"
+        ) from error
+    if backend != "tensorflow":
+        raise ImportError(
+            "ntm_keras needs Keras on its TensorFlow backend (KERAS_BACKEND=tensorflow). "
+            f"Received: backend={backend!r}"
+        )
+
+
+_check_backend()
+
+if hasattr(keras.layers, "AbstractRNNCell"):
+    AbstractRNNCell = keras.layers.AbstractRNNCell
+else:
+
+    class AbstractRNNCell(keras.layers.Layer):
+        """What Keras 2 calls an RNN cell; Keras 3 has no name for it.
+
+        A cell has a `state_size`, an `output_size` and a `get_initial_state`, and
+        `call(inputs, states)` returns `(outputs, new_states)`.
+        """
+
+        def call(self, inputs, states):
+            raise NotImplementedError
+
+        @property
+        def state_size(self):
+            raise NotImplementedError
+
+        @property
+        def output_size(self):
+            raise NotImplementedError
+
+        def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+            if inputs is not None:
+                batch_size, dtype = tf.shape(inputs)[0], dtype or inputs.dtype
+            return tf.nest.map_structure(
+                lambda size: tf.zeros([batch_size, size], dtype or self.compute_dtype),
+                self.state_size,
+            )
+
+
+def serializable(cls):
+    """Registers a class, so that Keras can load what contains it."""
+    return keras.utils.register_keras_serializable(package="ntm_keras")(cls)

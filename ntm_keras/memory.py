@@ -1,0 +1,77 @@
+"""What a head does to the memory: sections 3.1 and 3.2 of the paper, equations (2) to (4)."""
+
+import tensorflow as tf
+
+
+def read(memory: tf.Tensor, weighting: tf.Tensor) -> tf.Tensor:
+    """r_t, eq (2): the average of the memory's rows under each weighting.
+
+    Args:
+        memory: M_t, `(batch, memory_size, memory_vector_dim)`.
+        weighting: w_t, `(batch, heads, memory_size)`.
+
+    Returns:
+        The read vectors, `(batch, heads, memory_vector_dim)`.
+    """
+    return tf.matmul(weighting, memory)
+
+
+def erase(memory: tf.Tensor, weighting: tf.Tensor, erase_vector: tf.Tensor) -> tf.Tensor:
+    """M~_t, eq (3), of one write head.
+
+    Args:
+        memory: M_{t-1}, `(batch, memory_size, memory_vector_dim)`.
+        weighting: w_t, `(batch, memory_size)`.
+        erase_vector: e_t, `(batch, memory_vector_dim)`, between 0 and 1.
+
+    Returns:
+        The memory after erasing, of the same shape.
+    """
+    return memory * (1 - weighting[:, :, tf.newaxis] * erase_vector[:, tf.newaxis, :])
+
+
+def add(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Tensor:
+    """M_t, eq (4), of one write head.
+
+    Args:
+        memory: M~_t, `(batch, memory_size, memory_vector_dim)`.
+        weighting: w_t, `(batch, memory_size)`.
+        add_vector: a_t, `(batch, memory_vector_dim)`.
+
+    Returns:
+        The memory after adding, of the same shape.
+    """
+    return memory + weighting[:, :, tf.newaxis] * add_vector[:, tf.newaxis, :]
+
+
+def write(
+    memory: tf.Tensor,
+    weighting: tf.Tensor,
+    erase_vector: tf.Tensor,
+    add_vector: tf.Tensor,
+    order: str = "sequential",
+) -> tf.Tensor:
+    """Lets every write head erase and add, eq (3) and (4).
+
+    Args:
+        memory: M_{t-1}, `(batch, memory_size, memory_vector_dim)`.
+        weighting: w_t, `(batch, heads, memory_size)`.
+        erase_vector: e_t, `(batch, heads, memory_vector_dim)`, between 0 and 1.
+        add_vector: a_t, `(batch, heads, memory_vector_dim)`.
+        order: `"sequential"`, each head erases, then adds, before the next one does; or
+            `"simultaneous"`, all heads erase, then all add, as in the paper.
+
+    Returns:
+        M_t, of the memory's shape.
+    """
+    heads = list(
+        zip(*(tf.unstack(each, axis=1) for each in (weighting, erase_vector, add_vector)))
+    )
+    if order == "sequential":
+        for head_weighting, head_erase, head_add in heads:
+            memory = erase(memory, head_weighting, head_erase)
+            memory = add(memory, head_weighting, head_add)
+        return memory
+    for head_weighting, head_erase, _ in heads:
+        memory = erase(memory, head_weighting, head_erase)
+    return memory + tf.matmul(weighting, add_vector, transpose_a=True)

@@ -1,0 +1,121 @@
+"""The loss and the measures of sequences of bits, for `compile` in Keras.
+
+All take `targets` and `logits` of the shape `(batch, time, bits)` and, as `sample_weight`, the
+mask `(batch, time)`: 1 where an answer counts, 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+from ntm_keras.keras_compat import keras, serializable
+
+
+@serializable
+class BitCrossentropy(keras.losses.Loss):
+    """The cross-entropy per target bit, in nats.
+
+    Masked steps are neither in its numerator nor in its denominator; Keras by itself divides by
+    all steps, masked or not, so that padding would make the loss smaller.
+
+    Example:
+
+    >>> loss = BitCrossentropy()(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
+    >>> round(float(loss), 4)
+    0.6931
+    """
+
+    def __init__(self, name: str = "bit_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        nats, mask = _nats_per_step(y_true, y_pred, sample_weight)
+        bits = tf.cast(tf.shape(y_pred)[-1], nats.dtype)
+        return tf.math.divide_no_nan(tf.reduce_sum(nats * mask), tf.reduce_sum(mask) * bits)
+
+    def call(self, y_true, y_pred):
+        return _nats_per_step(y_true, y_pred, None)[0]
+
+
+class _MeanPerSequence(keras.metrics.Mean):
+    """The mean over sequences of what `per_sequence` says of each."""
+
+    def per_sequence(self, targets, logits, mask) -> tf.Tensor:
+        raise NotImplementedError
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        logits = tf.convert_to_tensor(y_pred)
+        mask = _mask(logits, sample_weight)
+        return super().update_state(
+            self.per_sequence(tf.cast(y_true, logits.dtype), logits, mask)
+        )
+
+
+@serializable
+class CostPerSequence(_MeanPerSequence):
+    """The cross-entropy of a sequence in bits: the paper's measure.
+
+    Example:
+
+    >>> cost = CostPerSequence()
+    >>> _ = cost.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
+    >>> float(cost.result())
+    8.0
+    """
+
+    def __init__(self, name: str = "cost_bits_per_sequence", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def per_sequence(self, targets, logits, mask):
+        nats, mask = _nats_per_step(targets, logits, mask)
+        return tf.reduce_sum(nats * mask, axis=-1) / math.log(2)
+
+
+@serializable
+class WrongBitsPerSequence(_MeanPerSequence):
+    """How many bits of a sequence are answered wrongly, the answer being the sign of the logit.
+
+    Example:
+
+    >>> wrong = WrongBitsPerSequence()
+    >>> _ = wrong.update_state(tf.ones([1, 2, 8]), -tf.ones([1, 2, 8]), [[1.0, 0.0]])
+    >>> float(wrong.result())
+    8.0
+    """
+
+    def __init__(self, name: str = "wrong_bits_per_sequence", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def per_sequence(self, targets, logits, mask):
+        return _wrong_bits(targets, logits, mask)
+
+
+@serializable
+class ShareWithoutError(_MeanPerSequence):
+    """The share of sequences in which every bit is answered rightly."""
+
+    def __init__(self, name: str = "share_without_error", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def per_sequence(self, targets, logits, mask):
+        return tf.cast(tf.equal(_wrong_bits(targets, logits, mask), 0), tf.float32)
+
+
+def _mask(logits, sample_weight) -> tf.Tensor:
+    if sample_weight is None:
+        return tf.ones(tf.shape(logits)[:-1], logits.dtype)
+    return tf.cast(sample_weight, logits.dtype)
+
+
+def _nats_per_step(targets, logits, mask):
+    """The cross-entropy of every step, summed over its bits, and the mask as a tensor."""
+    logits = tf.convert_to_tensor(logits)
+    nats = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, logits.dtype), logits)
+    return tf.reduce_sum(nats, axis=-1), _mask(logits, mask)
+
+
+def _wrong_bits(targets, logits, mask):
+    wrong = tf.cast(tf.not_equal(logits > 0, targets > 0.5), tf.float32)
+    return tf.reduce_sum(wrong * tf.cast(mask, tf.float32)[:, :, tf.newaxis], axis=[1, 2])

@@ -1,0 +1,568 @@
+"""The Neural Turing Machine: its state, its cell, its layer."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any, NamedTuple, Sequence
+
+import tensorflow as tf
+
+from ntm_keras import addressing, controllers, heads, memory
+from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
+
+ADDRESSING_MODES = ("content_and_location", "content")
+MEMORY_INITIALIZERS = ("learned", "constant", "random")
+OUTPUT_SOURCES = ("controller", "controller_and_reads")
+WRITE_ORDERS = ("sequential", "simultaneous")
+
+# Collier and Beel, section 4.1.
+_CONSTANT_MEMORY = 1e-6
+
+
+class NTMState(NamedTuple):
+    """The state of an `NTMCell` between two steps.
+
+    Attributes:
+        controller_state: The controller's own tensors, each `(batch, size)`; for the LSTM
+            `[h, c]`.
+        read_vectors: r_t, `(batch, read heads, memory_vector_dim)`.
+        weightings: w_t, `(batch, read heads + write heads, memory_size)`, read heads first.
+        memory: M_t, `(batch, memory_size, memory_vector_dim)`.
+    """
+
+    controller_state: list[tf.Tensor]
+    read_vectors: tf.Tensor
+    weightings: tf.Tensor
+    memory: tf.Tensor
+
+
+class NTMStep(NamedTuple):
+    """Everything that one step of an `NTMCell` computes.
+
+    Attributes:
+        outputs: y_t, `(batch, output_dim)`.
+        parameters: The `HeadParameters` that the controller emitted.
+        state: The `NTMState` after the step.
+    """
+
+    outputs: tf.Tensor
+    parameters: heads.HeadParameters
+    state: NTMState
+
+
+@serializable
+class NTMCell(AbstractRNNCell):
+    """One step of the Neural Turing Machine, for `keras.layers.RNN`.
+
+    ```
+    h_t             = controller([x_t, r_{t-1}])
+    k, beta, g, s, gamma, e, a = the projection of h_t, constrained     for every head
+    w^c             = softmax(beta K[k, M_{t-1}])                       eq (5), (6)
+    w^g             = g w^c + (1 - g) w_{t-1}                           eq (7)
+    w~              = w^g * s                                           eq (8)
+    w_t             = w~^gamma / sum w~^gamma                           eq (9)
+    r_t             = w_t M_{t-1}              for every read head      eq (2)
+    M_t             = M_{t-1} (1 - w_t e^T) + w_t a^T    every write head   eq (3), (4)
+    y_t             = the projection of h_t
+    ```
+
+    Reads see the memory before the step's writes, and reach the controller one step later. The
+    outputs are not squashed: apply a sigmoid, or a loss with `from_logits=True`.
+
+    Args:
+        rnn_size: Width of the controller.
+        memory_size: Number of memory locations (N in the paper).
+        memory_vector_dim: Width of each location (M in the paper).
+        read_head_num: Number of read heads.
+        write_head_num: Number of write heads.
+        addressing_mode: `"content_and_location"`, or `"content"` for equations (5) and (6) alone.
+        shift_range: The largest shift of the focus in a step, in either direction.
+        output_dim: Width of the output; by default that of the input.
+        controller: `"lstm"`, `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras RNN cell whose
+            output is `rnn_size` wide.
+        controller_layers: How many layers of a named controller to stack.
+        memory_initializer: What the memory holds before the first step. `"learned"`: the tanh of
+            trained weights; `"constant"`: 1e-6 everywhere; `"random"`: fixed numbers, uniform
+            within +-1/sqrt(memory_size + memory_vector_dim); or a Keras initializer, whose
+            numbers are fixed too.
+        output_source: What the output is computed from. `"controller"`: the controller's output;
+            `"controller_and_reads"`: this step's read vectors too.
+        write_order: `"sequential"`: each write head erases, then adds, before the next one does;
+            `"simultaneous"`: all erase, then all add, as in the paper.
+        kernel_initializer: Initializer of the two projections' kernels.
+        bias_initializer: Initializer of the two projections' biases.
+        kernel_regularizer: Regularizer of the two projections' kernels.
+        bias_regularizer: Regularizer of the two projections' biases.
+        **kwargs: Keras's own, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: x_t, `(batch, features)`.
+        states: The flat list that `get_initial_state` and the previous call returned.
+        training: Handed on to the controller.
+
+    Raises:
+        ValueError: An argument is out of its range, or two do not fit each other.
+
+    Example:
+
+    >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
+    ...                read_head_num=1, write_head_num=1, output_dim=8)
+    >>> layer = tf.keras.layers.RNN(cell, return_sequences=True)
+    >>> tuple(layer(tf.zeros([32, 41, 9])).shape)
+    (32, 41, 8)
+
+    Reference:
+        Graves, Wayne, Danihelka, [Neural Turing Machines](https://arxiv.org/abs/1410.5401), 2014.
+    """
+
+    def __init__(
+        self,
+        rnn_size: int,
+        memory_size: int,
+        memory_vector_dim: int,
+        read_head_num: int,
+        write_head_num: int,
+        addressing_mode: str = "content_and_location",
+        shift_range: int = 1,
+        output_dim: int | None = None,
+        *,
+        controller: Any = "lstm",
+        controller_layers: int = 1,
+        memory_initializer: Any = "learned",
+        output_source: str = "controller",
+        write_order: str = "sequential",
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._input_width = None
+        self.rnn_size = _integer("rnn_size", rnn_size, at_least=1)
+        self.memory_size = _integer("memory_size", memory_size, at_least=1)
+        self.memory_vector_dim = _integer("memory_vector_dim", memory_vector_dim, at_least=1)
+        self.read_head_num = _integer("read_head_num", read_head_num, at_least=1)
+        self.write_head_num = _integer("write_head_num", write_head_num, at_least=1)
+        self.addressing_mode = _choice("addressing_mode", addressing_mode, ADDRESSING_MODES)
+        self.shift_range = _integer("shift_range", shift_range, at_least=0)
+        self.output_dim = (
+            None if output_dim is None else _integer("output_dim", output_dim, at_least=1)
+        )
+        self.controller_layers = _integer("controller_layers", controller_layers, at_least=1)
+        self.memory_initializer = _memory_initializer(memory_initializer)
+        self.output_source = _choice("output_source", output_source, OUTPUT_SOURCES)
+        self.write_order = _choice("write_order", write_order, WRITE_ORDERS)
+        if 2 * self.shift_range + 1 > self.memory_size:
+            raise ValueError(
+                "Argument `shift_range` must not shift around the whole memory: "
+                "2 * shift_range + 1 <= memory_size. "
+                f"Received: shift_range={shift_range}, memory_size={memory_size}"
+            )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self._controller_argument = controller
+        self.controller = controllers.make_controller(
+            controller, self.rnn_size, self.controller_layers, self.dtype_policy
+        )
+        self._add_initial_state()
+
+    def _add_initial_state(self) -> None:
+        """Makes the weights of the initial state: code written for snowkylin's cell asks for the
+        initial state before the cell is ever built."""
+        head_num = self.read_head_num + self.write_head_num
+
+        def learned(name, *shape):
+            return self.add_weight(
+                name=name, shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.5)
+            )
+
+        self.initial_controller_state = [
+            learned(f"initial_controller_state_{index}", size)
+            for index, size in enumerate(self._controller_state_size)
+        ]
+        self.initial_read_vectors = learned(
+            "initial_read_vectors", self.read_head_num, self.memory_vector_dim
+        )
+        self.initial_weightings = learned("initial_weightings", head_num, self.memory_size)
+        if self.memory_initializer == "learned":
+            self.initial_memory = learned(
+                "initial_memory", self.memory_size, self.memory_vector_dim
+            )
+        else:
+            self.initial_memory = self.add_weight(
+                name="initial_memory",
+                shape=(self.memory_size, self.memory_vector_dim),
+                initializer=self._fixed_memory_initializer(),
+                trainable=False,
+            )
+
+    def _fixed_memory_initializer(self):
+        if self.memory_initializer == "constant":
+            return keras.initializers.Constant(_CONSTANT_MEMORY)
+        if self.memory_initializer == "random":
+            bound = (self.memory_size + self.memory_vector_dim) ** -0.5
+            return keras.initializers.RandomUniform(-bound, bound)
+        return self.memory_initializer
+
+    @property
+    def _controller_state_size(self) -> list[int]:
+        return tf.nest.flatten(self.controller.state_size)
+
+    @property
+    def state_size(self) -> list[int]:
+        """The sizes of the flat states: the controller's, then reads, weightings and memory."""
+        return [
+            *self._controller_state_size,
+            self.read_head_num * self.memory_vector_dim,
+            (self.read_head_num + self.write_head_num) * self.memory_size,
+            self.memory_size * self.memory_vector_dim,
+        ]
+
+    @property
+    def output_size(self) -> int | None:
+        """The width of the output; None where it is the input's and that is not yet known."""
+        return self.output_dim or self._input_width
+
+    def build(self, input_shape):
+        self._input_width = input_shape[-1]
+        read_width = self.read_head_num * self.memory_vector_dim
+        with tf.name_scope("controller"):
+            if not self.controller.built:
+                self.controller.build((None, self._input_width + read_width))
+        self.parameter_projection = self._projection(
+            "parameter_projection",
+            heads.parameter_count(
+                self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
+            ),
+            self.rnn_size,
+        )
+        self.output_projection = self._projection(
+            "output_projection",
+            self.output_size,
+            self.rnn_size
+            + (read_width if self.output_source == "controller_and_reads" else 0),
+        )
+        self.built = True
+
+    def _projection(self, name: str, width: int, input_width: int):
+        projection = keras.layers.Dense(
+            width,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        with tf.name_scope(name):
+            projection.build((None, input_width))
+        return projection
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None) -> list[tf.Tensor]:
+        """The state before the first step, the same for every sequence of a batch.
+
+        Args:
+            inputs: A batch, from which to take batch size and dtype, as Keras 2 may give it.
+            batch_size: Number of sequences, a Python integer or a scalar tensor.
+            dtype: By default the cell's compute dtype.
+
+        Returns:
+            The flat list of states, one `(batch_size, size)` for each of `state_size`.
+        """
+        if inputs is not None:
+            batch_size, dtype = tf.shape(inputs)[0], dtype or inputs.dtype
+        controllers.reset_dropout(self.controller)
+
+        def batch(weight, constrain=tf.identity):
+            value = constrain(tf.cast(weight, dtype or self.compute_dtype))
+            return tf.repeat(value[tf.newaxis], batch_size, axis=0)
+
+        return self.pack_state(
+            NTMState(
+                [batch(weight, tf.tanh) for weight in self.initial_controller_state],
+                batch(self.initial_read_vectors, tf.tanh),
+                batch(self.initial_weightings, tf.nn.softmax),
+                batch(
+                    self.initial_memory,
+                    tf.tanh if self.memory_initializer == "learned" else tf.identity,
+                ),
+            )
+        )
+
+    def pack_state(self, state: NTMState) -> list[tf.Tensor]:
+        """The flat list of states that Keras keeps, from an `NTMState`."""
+        tensors = [*state.controller_state, *state[1:]]
+        return [
+            tf.reshape(tensor, [-1, size]) for tensor, size in zip(tensors, self.state_size)
+        ]
+
+    def unpack_state(self, states: Sequence[tf.Tensor]) -> NTMState:
+        """The `NTMState` in a flat list of states.
+
+        Raises:
+            ValueError: The list has another length than `state_size`.
+        """
+        if len(states) != len(self.state_size):
+            raise ValueError(
+                f"Argument `states` must be a list of {len(self.state_size)} tensors. "
+                f"Received: {len(states)} of them"
+            )
+        *controller_state, read_vectors, weightings, memory_state = states
+        return NTMState(
+            list(controller_state),
+            tf.reshape(read_vectors, [-1, self.read_head_num, self.memory_vector_dim]),
+            tf.reshape(weightings, [-1, self.read_head_num + self.write_head_num, self.memory_size]),
+            tf.reshape(memory_state, [-1, self.memory_size, self.memory_vector_dim]),
+        )
+
+    def call(self, inputs, states, training=None):
+        step = self.step(inputs, self.unpack_state(states))
+        return step.outputs, self.pack_state(step.state)
+
+    def step(self, inputs: tf.Tensor, state: NTMState) -> NTMStep:
+        """One step, with everything in it laid open.
+
+        Args:
+            inputs: x_t, `(batch, features)`.
+            state: The `NTMState` before the step.
+
+        Returns:
+            The `NTMStep`.
+        """
+        controller_output, controller_state = controllers.run_controller(
+            self.controller,
+            tf.concat([inputs, *tf.unstack(state.read_vectors, axis=1)], axis=-1),
+            state.controller_state,
+        )
+        parameters = heads.head_parameters(
+            self.parameter_projection(controller_output),
+            self.read_head_num,
+            self.write_head_num,
+            self.memory_vector_dim,
+            self.shift_range,
+        )
+        weightings = self._address(state, parameters)
+        read_vectors = memory.read(state.memory, weightings[:, : self.read_head_num])
+        new_memory = memory.write(
+            state.memory,
+            weightings[:, self.read_head_num :],
+            parameters.erase_vector,
+            parameters.add_vector,
+            self.write_order,
+        )
+        if self.output_source == "controller_and_reads":
+            controller_output = tf.concat(
+                [controller_output, *tf.unstack(read_vectors, axis=1)], axis=-1
+            )
+        return NTMStep(
+            self.output_projection(controller_output),
+            parameters,
+            NTMState(controller_state, read_vectors, weightings, new_memory),
+        )
+
+    def _address(self, state: NTMState, parameters: heads.HeadParameters) -> tf.Tensor:
+        """w_t of every head, from the state before the step and the heads' parameters."""
+        weighting = addressing.address_by_content(
+            state.memory, parameters.key, parameters.key_strength
+        )
+        if self.addressing_mode == "content":
+            return weighting
+        weighting = addressing.interpolate(
+            weighting, state.weightings, parameters.interpolation_gate
+        )
+        weighting = addressing.shift(weighting, parameters.shift_weighting)
+        return addressing.sharpen(weighting, parameters.sharpening)
+
+    def get_config(self) -> dict[str, Any]:
+        controller = self._controller_argument
+        if not isinstance(controller, str):
+            controller = keras.layers.serialize(self.controller)
+        memory_initializer = self.memory_initializer
+        if not isinstance(memory_initializer, str):
+            memory_initializer = keras.initializers.serialize(memory_initializer)
+        return {
+            **super().get_config(),
+            "rnn_size": self.rnn_size,
+            "memory_size": self.memory_size,
+            "memory_vector_dim": self.memory_vector_dim,
+            "read_head_num": self.read_head_num,
+            "write_head_num": self.write_head_num,
+            "addressing_mode": self.addressing_mode,
+            "shift_range": self.shift_range,
+            "output_dim": self.output_dim,
+            "controller": controller,
+            "controller_layers": self.controller_layers,
+            "memory_initializer": memory_initializer,
+            "output_source": self.output_source,
+            "write_order": self.write_order,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+        }
+
+
+@serializable
+class NTM(keras.layers.RNN):
+    """The Neural Turing Machine as a layer: to `NTMCell` what `LSTM` is to `LSTMCell`.
+
+    Args:
+        rnn_size: This and the arguments up to `bias_regularizer`: see `NTMCell`.
+        return_sequences: Whether to return the outputs of all steps, or the last step's only.
+        return_state: Whether to return the last state too, as the flat list.
+        go_backwards: Whether to run the sequence from its end to its beginning.
+        stateful: Whether a batch starts from the state in which the previous one ended.
+        unroll: Whether to unroll the loop over time.
+        **kwargs: Keras's own, for its `RNN` layer, such as `name` and `dtype`.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: A flat list of states, by default the cell's learned one.
+        mask: `(batch, time)`; a step whose mask is False changes nothing.
+        training: Handed on to the controller.
+
+    Example:
+
+    >>> layer = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1,
+    ...             write_head_num=1, output_dim=8, return_sequences=True)
+    >>> tuple(layer(tf.zeros([32, 41, 9])).shape)
+    (32, 41, 8)
+    """
+
+    def __init__(
+        self,
+        rnn_size: int,
+        memory_size: int,
+        memory_vector_dim: int,
+        read_head_num: int,
+        write_head_num: int,
+        addressing_mode: str = "content_and_location",
+        shift_range: int = 1,
+        output_dim: int | None = None,
+        *,
+        controller: Any = "lstm",
+        controller_layers: int = 1,
+        memory_initializer: Any = "learned",
+        output_source: str = "controller",
+        write_order: str = "sequential",
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        **kwargs,
+    ):
+        cell = NTMCell(
+            rnn_size,
+            memory_size,
+            memory_vector_dim,
+            read_head_num,
+            write_head_num,
+            addressing_mode,
+            shift_range,
+            output_dim,
+            controller=controller,
+            controller_layers=controller_layers,
+            memory_initializer=memory_initializer,
+            output_source=output_source,
+            write_order=write_order,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            dtype=kwargs.get("dtype"),
+            name="ntm_cell",
+        )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            **kwargs,
+        )
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        controllers.reset_dropout(self.cell.controller)
+        return super().call(
+            sequences, initial_state=initial_state, mask=mask, training=training
+        )
+
+    def reset_state(self) -> None:
+        """Sets the state of a stateful layer to the learned initial state."""
+        if self.states is None:
+            return
+        batch_size = self.states[0].shape[0]
+        for variable, value in zip(
+            self.states,
+            self.cell.get_initial_state(batch_size=batch_size, dtype=self.variable_dtype),
+        ):
+            variable.assign(value)
+
+    def reset_states(self, states=None) -> None:
+        """Keras 2's name for `reset_state`; there it can also be given the states."""
+        if states is None and self.states is not None and self.states[0] is not None:
+            self.reset_state()
+        else:
+            super().reset_states(*([] if states is None else [states]))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["cell"]
+        own_of_cell = {
+            key: value
+            for key, value in self.cell.get_config().items()
+            if key not in ("name", "trainable", "dtype")
+        }
+        return {**config, **own_of_cell}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> NTM:
+        return cls(**config)
+
+
+def _integer(name: str, value: Any, at_least: int) -> int:
+    try:
+        integer = operator.index(value)
+    except TypeError:
+        integer = None
+    if integer is None or isinstance(value, bool) or integer < at_least:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least {at_least}. "
+            f"Received: {name}={value!r}"
+        )
+    return integer
+
+
+def _choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise ValueError(
+            f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
+
+
+def _memory_initializer(initializer: Any) -> Any:
+    """One of our names, or the Keras initializer that the argument means."""
+    if isinstance(initializer, str) and initializer in MEMORY_INITIALIZERS:
+        return initializer
+    try:
+        found = keras.initializers.get(initializer)
+    except (ValueError, TypeError):
+        found = None
+    if not callable(found):
+        raise ValueError(
+            "Argument `memory_initializer` must be one of "
+            f"{', '.join(map(repr, MEMORY_INITIALIZERS))} or a Keras initializer. "
+            f"Received: memory_initializer={initializer!r}"
+        )
+    return found

@@ -1,0 +1,99 @@
+"""Runs a cell and keeps every step: what one looks at to see how the machine works."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+import tensorflow as tf
+
+from ntm_keras.ntm import NTMCell, NTMState
+
+
+class NTMTrace(NamedTuple):
+    """What an `NTMCell` did, step by step; `heads` is the read heads, then the write heads.
+
+    Attributes:
+        outputs: y_t, `(batch, time, output_dim)`.
+        read_weightings: `(batch, time, read heads, memory_size)`.
+        write_weightings: `(batch, time, write heads, memory_size)`.
+        read_vectors: r_t, `(batch, time, read heads, memory_vector_dim)`.
+        memory: M_t after the step, `(batch, time, memory_size, memory_vector_dim)`.
+        key: k_t, `(batch, time, heads, memory_vector_dim)`.
+        key_strength: beta_t, `(batch, time, heads)`.
+        interpolation_gate: g_t, `(batch, time, heads)`.
+        shift_weighting: s_t, `(batch, time, heads, 2 * shift_range + 1)`.
+        sharpening: gamma_t, `(batch, time, heads)`.
+        erase_vector: e_t, `(batch, time, write heads, memory_vector_dim)`.
+        add_vector: a_t, `(batch, time, write heads, memory_vector_dim)`.
+    """
+
+    outputs: tf.Tensor
+    read_weightings: tf.Tensor
+    write_weightings: tf.Tensor
+    read_vectors: tf.Tensor
+    memory: tf.Tensor
+    key: tf.Tensor
+    key_strength: tf.Tensor
+    interpolation_gate: tf.Tensor
+    shift_weighting: tf.Tensor
+    sharpening: tf.Tensor
+    erase_vector: tf.Tensor
+    add_vector: tf.Tensor
+
+
+def trace(
+    cell: NTMCell,
+    inputs: tf.Tensor,
+    initial_state: NTMState | Sequence[tf.Tensor] | None = None,
+) -> NTMTrace:
+    """Runs a cell over sequences and returns all that happened on the way.
+
+    Args:
+        cell: The cell, built or not; of a layer, `layer.cell`.
+        inputs: `(batch, time, features)`, at least one step long.
+        initial_state: An `NTMState` or the flat list of states; by default the cell's own.
+
+    Returns:
+        The `NTMTrace`.
+
+    Raises:
+        ValueError: `inputs` has another rank than 3, or no step.
+
+    Example:
+
+    >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
+    ...                read_head_num=1, write_head_num=1)
+    >>> tuple(trace(cell, tf.zeros([4, 7, 9])).read_weightings.shape)
+    (4, 7, 1, 128)
+    """
+    inputs = tf.convert_to_tensor(inputs, cell.compute_dtype)
+    if inputs.shape.rank != 3 or not inputs.shape[1]:
+        raise ValueError(
+            "Argument `inputs` must have the shape (batch, time, features), with a known time of "
+            f"at least 1. Received: inputs.shape={inputs.shape}"
+        )
+    if not cell.built:
+        cell.build((None, inputs.shape[-1]))
+    if initial_state is None:
+        initial_state = cell.get_initial_state(batch_size=tf.shape(inputs)[0])
+    state = initial_state
+    if not isinstance(state, NTMState):
+        state = cell.unpack_state(state)
+    steps = []
+    for step_inputs in tf.unstack(inputs, axis=1):
+        step = cell.step(step_inputs, state)
+        state = step.state
+        read_weightings, write_weightings = tf.split(
+            state.weightings, [cell.read_head_num, cell.write_head_num], axis=1
+        )
+        steps.append(
+            NTMTrace(
+                step.outputs,
+                read_weightings,
+                write_weightings,
+                state.read_vectors,
+                state.memory,
+                *step.parameters,
+            )
+        )
+    return NTMTrace(*(tf.stack(each, axis=1) for each in zip(*steps)))

@@ -1,0 +1,84 @@
+"""The copy task: section 4.1 of the paper."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+from tasks.task import Task, limit
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Copy(Task):
+    """Repeat a sequence of random bit vectors after its end.
+
+    ```
+    time       1    2  ..  L   L+1  L+2  L+3  ..  2L+1
+    inputs     v1   v2 ..  vL   0    0    0   ..   0       the bits
+               0    0  ..  0    1    0    0   ..   0       the delimiter's own channel
+    targets    0    0  ..  0    0    v1   v2  ..   vL
+    mask       0    0  ..  0    0    1    1   ..   1
+    ```
+    """
+
+    default_eval_sizes: ClassVar[str] = "10,20,30,50,120"
+
+    bits: int = limit(8, "Bits of a vector.")
+    min_length: int = limit(1, "Vectors of the shortest training sequence.")
+    max_length: int = limit(20, "Vectors of the longest training sequence.")
+
+    def __post_init__(self):
+        if self.min_length > self.max_length:
+            raise ValueError(
+                "min_length must be at most max_length. "
+                f"Received: min_length={self.min_length}, max_length={self.max_length}"
+            )
+
+    @property
+    def input_width(self) -> int:
+        return self.bits + 1
+
+    @property
+    def output_width(self) -> int:
+        return self.bits
+
+    @property
+    def longest_time(self) -> int:
+        return 2 * self.max_length + 1
+
+    def parse_size(self, text: str) -> int:
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise ValueError(f"a size of copy is a length, such as 20. Received: {text!r}")
+        return int(text)
+
+    def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.random.stateless_uniform(
+            [count], seed, self.min_length, self.max_length + 1, tf.int32
+        )
+
+    def generate(self, sizes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        import tensorflow as tf
+
+        lengths, longest = sizes[:, tf.newaxis], tf.reduce_max(sizes)
+        batch_size = tf.shape(sizes)[0]
+        drawn = tf.random.stateless_uniform([batch_size, longest, self.bits], seed, 0, 2, tf.int32)
+        vectors = tf.cast(drawn, tf.float32)
+
+        time = tf.range(2 * longest + 1)[tf.newaxis, :]
+        answered = time - lengths - 1
+        shown_mask = tf.cast(time < lengths, tf.float32)
+        mask = tf.cast((answered >= 0) & (answered < lengths), tf.float32)
+
+        def vectors_at(index):
+            return tf.gather(vectors, tf.clip_by_value(index, 0, longest - 1), batch_dims=1)
+
+        shown = vectors_at(tf.repeat(time, batch_size, axis=0)) * shown_mask[:, :, tf.newaxis]
+        delimiter = tf.cast(time == lengths, tf.float32)[:, :, tf.newaxis]
+        inputs = tf.concat([shown, delimiter], axis=-1)
+        targets = vectors_at(answered) * mask[:, :, tf.newaxis]
+        return inputs, targets, mask

@@ -1,0 +1,143 @@
+"""What every task is: sequences drawn at random, and the answers that they ask for.
+
+TensorFlow is imported where it is first used: so the command line can check a task's limits, and
+print its help, without waiting for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Training lengths are rounded up to so many different ones: each is compiled anew under XLA.
+_BUCKETS = 4
+
+_STREAMS = {"training": 0, "validation": 1, "evaluation": 2}
+
+
+def limit(default: int, description: str, at_least: int = 1) -> Any:
+    """A field of a task that the command line offers as a flag of the same name."""
+    return dataclasses.field(
+        default=default, metadata={"description": description, "at_least": at_least}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A task. Each field of a subclass is a limit of the task and a flag of train.py.
+
+    A subclass says how wide inputs and targets are, which sizes sequences can have, and how the
+    sequences of given sizes are made. This class turns that into tf.data pipelines that yield
+    `(inputs, targets, mask)`, as `model.fit` takes them:
+
+    * inputs `(batch, time, input_width)`, float32;
+    * targets `(batch, time, output_width)`, float32;
+    * mask `(batch, time)`, float32, 1 where an answer counts.
+
+    A batch is a function of the seed and its number alone, whatever was drawn before it.
+    """
+
+    # A run that gives fewer wrong bits per sequence has solved the task.
+    solved_below: ClassVar[float] = 0.01
+    default_eval_sizes: ClassVar[str]
+
+    @property
+    def input_width(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def output_width(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def longest_time(self) -> int:
+        """Number of steps of the largest training sequence."""
+        raise NotImplementedError
+
+    def parse_size(self, text: str) -> Any:
+        """The size that one part of `--eval_sizes` means; a ValueError says what is allowed."""
+        raise NotImplementedError
+
+    def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:
+        """Draws so many sizes of training sequences, `(count, ..)`."""
+        raise NotImplementedError
+
+    def generate(self, sizes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Draws one sequence of each size: `(inputs, targets, mask)`, as long as the longest."""
+        raise NotImplementedError
+
+    def training(
+        self, batch_size: int, seed: int, first_step: int = 0, mix_lengths: bool = False
+    ) -> tf.data.Dataset:
+        """The endless training batches from number `first_step` on.
+
+        All sequences of a batch have the same size, unless `mix_lengths` is true. The time is
+        rounded up to one of a few lengths; the mask is 0 in the rest.
+        """
+        import tensorflow as tf
+
+        def batch(step):
+            size_seed, content_seed = _seeds("training", seed, step)
+            if mix_lengths:
+                sizes = self.draw_sizes(batch_size, size_seed)
+            else:
+                sizes = tf.repeat(self.draw_sizes(1, size_seed), batch_size, axis=0)
+            sequences = self.generate(sizes, content_seed)
+            bucket = -(-self.longest_time // _BUCKETS)
+            time = tf.shape(sequences[0])[1]
+            time = tf.minimum(-(-time // bucket) * bucket, self.longest_time)
+            return self._pad(sequences, batch_size, time)
+
+        steps = tf.data.Dataset.range(first_step, tf.int64.max)
+        return steps.map(batch, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
+
+    def validation(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
+        """At least so many sequences of mixed training sizes, in whole batches."""
+
+        def batch(step):
+            size_seed, content_seed = _seeds("validation", seed, step)
+            drawn = self.generate(self.draw_sizes(batch_size, size_seed), content_seed)
+            return self._pad(drawn, batch_size, self.longest_time)
+
+        return self._batches(batch, sequences, batch_size)
+
+    def evaluation(self, size: Any, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
+        """At least so many sequences of one size, as `parse_size` gives it, in whole batches."""
+        import tensorflow as tf
+
+        def batch(step):
+            _, content_seed = _seeds("evaluation", seed, step)
+            return self.generate(tf.repeat(tf.constant([size]), batch_size, axis=0), content_seed)
+
+        return self._batches(batch, sequences, batch_size)
+
+    def _batches(self, batch, sequences: int, batch_size: int) -> tf.data.Dataset:
+        import tensorflow as tf
+
+        return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)
+
+    def _pad(self, sequences, batch_size: int, time) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Zeros after the end of every sequence, up to so many steps."""
+        import tensorflow as tf
+
+        def pad(tensor):
+            after = time - tf.shape(tensor)[1]
+            paddings = [[0, 0], [0, after]] + [[0, 0]] * (tensor.shape.rank - 2)
+            static_time = time if isinstance(time, int) else None
+            return tf.ensure_shape(
+                tf.pad(tensor, paddings), [batch_size, static_time, *tensor.shape[2:]]
+            )
+
+        inputs, targets, mask = sequences
+        return pad(inputs), pad(targets), pad(mask)
+
+
+def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:
+    """Two seeds for the batch of this number, other ones in every stream."""
+    import tensorflow as tf
+
+    stream_seed = tf.random.fold_in(tf.constant([seed, _STREAMS[stream]], tf.int64), step)
+    return tf.unstack(tf.random.split(stream_seed, 2))
