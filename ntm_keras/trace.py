@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import tensorflow as tf
 
+from ntm_keras.keras_compat import keras
 from ntm_keras.ntm import NTMCell, NTMState
 
 
@@ -97,3 +98,51 @@ def trace(
             )
         )
     return NTMTrace(*(tf.stack(each, axis=1) for each in zip(*steps)))
+
+
+def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrace]]:
+    """Calls a model and traces every layer in it whose cell is an `NTMCell`.
+
+    Args:
+        model: Any model, of any depth.
+        inputs: What to call it with, eagerly.
+
+    Returns:
+        The model's outputs, and by its name each layer's `NTMTrace`.
+
+    Raises:
+        ValueError: The model calls no such layer.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if isinstance(getattr(layer, "cell", None), NTMCell)
+    ]
+    received: dict[str, tf.Tensor] = {}
+
+    def listen(layer):
+        call = layer.call
+
+        def listening(sequences, *args, **kwargs):
+            received[layer.name] = sequences
+            return call(sequences, *args, **kwargs)
+
+        layer.call = listening
+
+    for layer in layers:
+        listen(layer)
+    try:
+        outputs = model(inputs, training=False)
+    finally:
+        for layer in layers:
+            del layer.call
+    if not received:
+        raise ValueError(
+            "Argument `model` must call a layer whose cell is an NTMCell. "
+            f"Received: model={model.name!r}"
+        )
+    return outputs, {
+        layer.name: trace(layer.cell, received[layer.name])
+        for layer in layers
+        if layer.name in received
+    }

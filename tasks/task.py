@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Training lengths are rounded up to so many different ones: each is compiled anew under XLA.
 _BUCKETS = 4
 
-_STREAMS = {"training": 0, "validation": 1, "evaluation": 2}
+_STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3}
 
 
 def limit(default: int, description: str, at_least: int = 1) -> Any:
@@ -96,13 +96,21 @@ class Task:
 
     def validation(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least so many sequences of mixed training sizes, in whole batches."""
+        return self._mixed("validation", 0, sequences, batch_size, seed)
+
+    def test(self, draw: int, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
+        """Like `validation`, other sequences for every number `draw`."""
+        return self._mixed("test", draw, sequences, batch_size, seed)
+
+    def _mixed(self, stream: str, draw: int, sequences: int, batch_size: int, seed: int):
+        batches = -(-sequences // batch_size)
 
         def batch(step):
-            size_seed, content_seed = _seeds("validation", seed, step)
+            size_seed, content_seed = _seeds(stream, seed, draw * batches + step)
             drawn = self.generate(self.draw_sizes(batch_size, size_seed), content_seed)
             return self._pad(drawn, batch_size, self.longest_time)
 
-        return self._batches(batch, sequences, batch_size)
+        return _batches(batch, batches)
 
     def evaluation(self, size: Any, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least so many sequences of one size, as `parse_size` gives it, in whole batches."""
@@ -112,12 +120,7 @@ class Task:
             _, content_seed = _seeds("evaluation", seed, step)
             return self.generate(tf.repeat(tf.constant([size]), batch_size, axis=0), content_seed)
 
-        return self._batches(batch, sequences, batch_size)
-
-    def _batches(self, batch, sequences: int, batch_size: int) -> tf.data.Dataset:
-        import tensorflow as tf
-
-        return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)
+        return _batches(batch, -(-sequences // batch_size))
 
     def _pad(self, sequences, batch_size: int, time) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Zeros after the end of every sequence, up to so many steps."""
@@ -133,6 +136,12 @@ class Task:
 
         inputs, targets, mask = sequences
         return pad(inputs), pad(targets), pad(mask)
+
+
+def _batches(batch, count: int) -> tf.data.Dataset:
+    import tensorflow as tf
+
+    return tf.data.Dataset.range(count).map(batch)
 
 
 def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:

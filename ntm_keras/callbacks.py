@@ -1,0 +1,279 @@
+"""Callbacks for `model.fit`: what a run writes for TensorBoard, and when it ends.
+
+They work in anybody's `fit`, under Keras 2 and Keras 3. Their step axis is the number of training
+steps (the optimizer's iterations), so that runs whose epochs differ can be compared.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from ntm_keras import pictures
+from ntm_keras.keras_compat import keras
+from ntm_keras.trace import trace_model
+
+
+class GradientNorm(keras.callbacks.Callback):
+    """Adds `gradient_norm` to the logs: the last step's global norm, before any clipping.
+
+    It has to come before the callbacks that are to see it. A model that was fitted without it
+    before has to be compiled again.
+    """
+
+    def set_model(self, model) -> None:
+        super().set_model(model)
+        if not hasattr(model.optimizer, "gradient_norm"):
+            _record_gradient_norm(model.optimizer)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["gradient_norm"] = float(self.model.optimizer.gradient_norm)
+
+
+def _record_gradient_norm(optimizer) -> None:
+    """Makes an optimizer keep the norm of what it is given: no callback sees the gradients."""
+    optimizer.gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
+    apply_gradients = optimizer.apply_gradients
+
+    def recording(grads_and_vars, *args, **kwargs):
+        grads_and_vars = list(grads_and_vars)
+        norm = tf.linalg.global_norm([gradient for gradient, _ in grads_and_vars])
+        optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
+        return apply_gradients(grads_and_vars, *args, **kwargs)
+
+    optimizer.apply_gradients = recording
+
+
+class ScalarLog(keras.callbacks.Callback):
+    """Writes the logs of every epoch for TensorBoard: training and validation in one chart.
+
+    To these it adds the learning rate, the sequences seen, and the sequences trained on a second
+    (validation and the other callbacks not counted).
+
+    Args:
+        log_dir: The run's folder; training is written under `train`, validation under
+            `validation` in it.
+        batch_size: Sequences of a batch.
+    """
+
+    def __init__(self, log_dir: str, batch_size: int):
+        super().__init__()
+        self.batch_size = batch_size
+        self._log_dir = log_dir
+        self._writers = {}
+
+    def on_train_begin(self, logs=None):
+        for run in ("train", "validation"):
+            self._writers[run] = tf.summary.create_file_writer(os.path.join(self._log_dir, run))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start_step, self._start = self._step(), time.perf_counter()
+        self._stop = self._start
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        step, logs = self._step(), logs or {}
+        trained = (step - self._start_step) * self.batch_size
+        train = {tag: value for tag, value in logs.items() if not tag.startswith("val_")}
+        train["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        train["sequences_seen"] = step * self.batch_size
+        if self._stop > self._start:
+            train["sequences_per_second"] = trained / (self._stop - self._start)
+        self._write("train", train, step)
+        self._write(
+            "validation",
+            {tag[4:]: value for tag, value in logs.items() if tag.startswith("val_")},
+            step,
+        )
+
+    def on_train_end(self, logs=None):
+        for writer in self._writers.values():
+            writer.close()
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _write(self, run: str, scalars: dict[str, float], step: int) -> None:
+        with self._writers[run].as_default():
+            for tag, value in scalars.items():
+                tf.summary.scalar(tag, value, step=step)
+        self._writers[run].flush()
+
+
+class Measurements(keras.callbacks.Callback):
+    """Writes for TensorBoard what a function measures, every now and then.
+
+    Args:
+        log_dir: Where to write.
+        measure: Returns scalars by their tags.
+        every: Measure after every so many epochs, and when training ends.
+    """
+
+    def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
+        super().__init__()
+        self._log_dir = log_dir
+        self._measure = measure
+        self._every = every
+        self._measured_at = None
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0:
+            self._write()
+
+    def on_train_end(self, logs=None):
+        self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        step = int(self.model.optimizer.iterations)
+        if step != self._measured_at:
+            self._measured_at = step
+            with self._writer.as_default():
+                for tag, value in self._measure().items():
+                    tf.summary.scalar(tag, value, step=step)
+            self._writer.flush()
+
+
+class MachineImages(keras.callbacks.Callback):
+    """Draws for TensorBoard what the machine does with one example, over training.
+
+    For every layer of the model whose cell is an `NTMCell`: the read and the write weightings
+    (locations down, time across, as in the paper's figure 6; several heads side by side), the
+    read and the add vectors (time across), and the memory after the last step (locations down).
+    With targets, also target, output and error, one below the other (time across).
+
+    Args:
+        log_dir: Where to write.
+        inputs: What the model is called with; of a batch, the first sequence is drawn.
+        targets: `(batch, time, bits)`, 0 or 1.
+        mask: `(batch, time)`, 1 where an answer counts; the rest of target, output and error is
+            drawn as 0.
+        from_logits: Whether the model's outputs still need the sigmoid.
+        every: Draw after every so many epochs, and when training ends.
+
+    Raises:
+        ValueError: At the first drawing: the model has no layer whose cell is an `NTMCell`.
+    """
+
+    def __init__(self, log_dir, inputs, targets=None, mask=None, from_logits=True, every=1):
+        super().__init__()
+        self._log_dir = log_dir
+        self._inputs = tf.nest.map_structure(lambda batch: tf.convert_to_tensor(batch[:1]), inputs)
+        self._targets = targets
+        self._mask = mask
+        self._from_logits = from_logits
+        self._every = every
+        self._writer = None
+        self._drawn_at = None
+
+    def on_train_begin(self, logs=None):
+        self._writer = tf.summary.create_file_writer(self._log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0:
+            self._draw()
+
+    def on_train_end(self, logs=None):
+        self._draw()
+        self._writer.close()
+
+    def _draw(self) -> None:
+        step = int(self.model.optimizer.iterations)
+        if step == self._drawn_at:
+            return
+        self._drawn_at = step
+        outputs, traces = trace_model(self.model, self._inputs)
+        with self._writer.as_default():
+            for layer_name, layer_trace in traces.items():
+                for name, picture in pictures.draw_trace(layer_trace).items():
+                    self._write(f"{layer_name}/{name}", picture, step)
+            if self._targets is not None:
+                answers = tf.sigmoid(outputs) if self._from_logits else outputs
+                picture = pictures.draw_answers(self._targets, answers, self._mask)
+                self._write("target_output_error", picture, step)
+        self._writer.flush()
+
+    def _write(self, tag: str, picture: np.ndarray, step: int) -> None:
+        description = pictures.DESCRIPTIONS[tag.split("/")[-1]]
+        tf.summary.image(tag, picture[np.newaxis], step=step, description=description)
+
+
+class NonFiniteLossError(Exception):
+    """The loss became NaN or infinite."""
+
+
+class SafeCheckpoint(keras.callbacks.Callback):
+    """Saves the model after every epoch, unless its loss is no longer finite.
+
+    The file is written beside and renamed, so that there is always a whole one.
+
+    Args:
+        path: Where to save, ending in `.keras`.
+
+    Raises:
+        NonFiniteLossError: In training, when loss or validation loss is NaN or infinite. What was
+            saved last stays.
+    """
+
+    def __init__(self, path: str):
+        super().__init__()
+        self._path = path
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check("loss", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check("loss", logs)
+        self._check("val_loss", logs)
+        root, extension = os.path.splitext(self._path)
+        self.model.save(f"{root}.part{extension}")
+        os.replace(f"{root}.part{extension}", self._path)
+
+    def _check(self, name: str, logs) -> None:
+        value = (logs or {}).get(name, 0.0)
+        if not math.isfinite(value):
+            step = int(self.model.optimizer.iterations)
+            raise NonFiniteLossError(f"{name} became {value} by training step {step}")
+
+
+class StopWhenSolved(keras.callbacks.Callback):
+    """Ends training when the validation, and then a test on fresh data, is below a threshold.
+
+    A validation set that is looked at after every epoch is passed by luck sooner or later; the
+    test, made only when it is passed, need not be small.
+
+    Args:
+        below: The threshold.
+        test: Called with the number of training steps; returns what is compared with `below`.
+        monitor: What of the logs is compared with `below`.
+    """
+
+    def __init__(
+        self,
+        below: float,
+        test: Callable[[int], float],
+        monitor: str = "val_wrong_bits_per_sequence",
+    ):
+        super().__init__()
+        self.solved = False
+        self._below = below
+        self._test = test
+        self._monitor = monitor
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (logs or {}).get(self._monitor, math.inf) >= self._below:
+            return
+        if self._test(int(self.model.optimizer.iterations)) < self._below:
+            self.solved = True
+            self.model.stop_training = True

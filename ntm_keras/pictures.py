@@ -1,0 +1,110 @@
+"""What a machine did, as pictures: `(height, width, 3)` of uint8, with nothing but NumPy."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+
+from ntm_keras.trace import NTMTrace
+
+# From low to high. SEQUENTIAL for weightings, DIVERGING for what is signed.
+SEQUENTIAL = ("#0d0221", "#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf")
+DIVERGING = ("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b")
+
+_BORDER = 4
+
+DESCRIPTIONS = {
+    "read_weightings": "Where each read head reads: memory locations down, time across, heads side "
+    "by side. Dark 0, bright 1.",
+    "write_weightings": "Where each write head writes: memory locations down, time across, heads "
+    "side by side. Dark 0, bright 1.",
+    "read_vectors": "What each read head reads: components down, time across, heads side by side. "
+    "Blue -1, white 0, red 1.",
+    "add_vectors": "What each write head adds: components down, time across, heads side by side. "
+    "Blue -1, white 0, red 1.",
+    "memory": "The memory after the last step: locations down, components across. Blue -1, white 0, "
+    "red 1.",
+    "target_output_error": "From top to bottom target, output and output minus target: bits down, "
+    "time across. Target and output dark 0, bright 1; error blue -1, white 0, red 1.",
+}
+
+
+def heatmap(
+    values: np.ndarray,
+    low: float = 0.0,
+    high: float = 1.0,
+    palette: Sequence[str] = SEQUENTIAL,
+    size: tuple[int, int] = (256, 384),
+) -> np.ndarray:
+    """A matrix as a picture, one block of pixels a number.
+
+    Args:
+        values: `(rows, columns)`.
+        low: What is drawn in the palette's first colour, as is all below it.
+        high: What is drawn in the palette's last colour, as is all above it.
+        palette: Colours as `#rrggbb`, evenly spaced from `low` to `high`.
+        size: Height and width in pixels that the picture comes near to; a number never gets less
+            than one pixel, and all get equally many.
+
+    Returns:
+        `(height, width, 3)`, uint8.
+    """
+    values = np.asarray(values, np.float64)
+    colours = np.array([[int(name[i : i + 2], 16) for i in (1, 3, 5)] for name in palette])
+    level = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
+    stops = np.linspace(0, 1, len(palette))
+    picture = np.stack([np.interp(level, stops, channel) for channel in colours.T], axis=-1)
+    rows, columns = (
+        max(1, round(pixels / count)) for pixels, count in zip(size, values.shape, strict=True)
+    )
+    return picture.round().astype(np.uint8).repeat(rows, axis=0).repeat(columns, axis=1)
+
+
+def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    """Pictures one below the other (`axis` 0) or side by side (1), with a white border between.
+
+    They must have the same size along the other axis.
+    """
+    border_shape = list(pictures[0].shape)
+    border_shape[axis] = _BORDER
+    border = np.full(border_shape, 255, np.uint8)
+    parts = [part for picture in pictures for part in (border, picture)]
+    return np.concatenate(parts[1:], axis=axis)
+
+
+def draw_trace(trace: NTMTrace) -> dict[str, np.ndarray]:
+    """The first sequence of a trace: weightings, vectors and memory, as `DESCRIPTIONS` says."""
+    return {
+        "read_weightings": _heads_over_time(trace.read_weightings[0], 0, SEQUENTIAL),
+        "write_weightings": _heads_over_time(trace.write_weightings[0], 0, SEQUENTIAL),
+        "read_vectors": _heads_over_time(trace.read_vectors[0], -1, DIVERGING),
+        "add_vectors": _heads_over_time(trace.add_vector[0], -1, DIVERGING),
+        "memory": heatmap(trace.memory[0, -1], -1, 1, DIVERGING),
+    }
+
+
+def _heads_over_time(values, low: float, palette: Sequence[str]) -> np.ndarray:
+    """`(time, heads, rows)` as a picture with time across, heads side by side."""
+    return stack([heatmap(head.T, low, 1, palette) for head in np.moveaxis(values, 1, 0)], axis=1)
+
+
+def draw_answers(targets, answers, mask=None) -> np.ndarray:
+    """The first sequence's target, output and error, one below the other.
+
+    Args:
+        targets: `(batch, time, bits)`, 0 or 1.
+        answers: `(batch, time, bits)`, probabilities.
+        mask: `(batch, time)`; what it excludes is drawn as 0.
+    """
+    shown = np.ones(targets.shape[1]) if mask is None else np.asarray(mask[0])
+    target = (np.asarray(targets[0]) * shown[:, np.newaxis]).T
+    answer = (np.asarray(answers[0]) * shown[:, np.newaxis]).T
+    size = (96, 384)
+    return stack(
+        [
+            heatmap(target, size=size),
+            heatmap(answer, size=size),
+            heatmap(answer - target, -1, 1, DIVERGING, size),
+        ]
+    )
