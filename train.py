@@ -122,6 +122,13 @@ flags.DEFINE_enum(
     module_name=MACHINE,
 )
 flags.DEFINE_enum(
+    "weighting_initializer",
+    "spread",
+    ["spread", "focused"],
+    "Where the heads' learned initial weightings begin: anywhere, or on the first location.",
+    module_name=MACHINE,
+)
+flags.DEFINE_enum(
     "output_source",
     "controller",
     ["controller", "controller_and_reads"],

@@ -12,11 +12,15 @@ from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
 
 ADDRESSING_MODES = ("content_and_location", "content")
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
+WEIGHTING_INITIALIZERS = ("spread", "focused")
 OUTPUT_SOURCES = ("controller", "controller_and_reads")
 WRITE_ORDERS = ("sequential", "simultaneous")
 
-# Collier and Beel, section 4.1.
+# Collier and Beel, "Implementing Neural Turing Machines", section 4.1.
 _CONSTANT_MEMORY = 1e-6
+
+# Before the softmax: of 128 locations, the one that is focused on begins with 0.994.
+_FOCUS_LOGIT = 10.0
 
 
 class NTMState(NamedTuple):
@@ -85,6 +89,8 @@ class NTMCell(AbstractRNNCell):
             trained weights; `"constant"`: 1e-6 everywhere; `"random"`: fixed numbers, uniform
             within +-1/sqrt(memory_size + memory_vector_dim); or a Keras initializer, whose
             numbers are fixed too.
+        weighting_initializer: Where the heads' learned initial weightings begin, before training.
+            `"spread"`: over all locations, at random; `"focused"`: on the first location.
         output_source: What the output is computed from. `"controller"`: the controller's output;
             `"controller_and_reads"`: this step's read vectors too.
         write_order: `"sequential"`: each write head erases, then adds, before the next one does;
@@ -129,6 +135,7 @@ class NTMCell(AbstractRNNCell):
         controller: Any = "lstm",
         controller_layers: int = 1,
         memory_initializer: Any = "learned",
+        weighting_initializer: str = "spread",
         output_source: str = "controller",
         write_order: str = "sequential",
         kernel_initializer: Any = "glorot_uniform",
@@ -151,6 +158,9 @@ class NTMCell(AbstractRNNCell):
         )
         self.controller_layers = _integer("controller_layers", controller_layers, at_least=1)
         self.memory_initializer = _memory_initializer(memory_initializer)
+        self.weighting_initializer = _choice(
+            "weighting_initializer", weighting_initializer, WEIGHTING_INITIALIZERS
+        )
         self.output_source = _choice("output_source", output_source, OUTPUT_SOURCES)
         self.write_order = _choice("write_order", write_order, WRITE_ORDERS)
         if 2 * self.shift_range + 1 > self.memory_size:
@@ -174,10 +184,9 @@ class NTMCell(AbstractRNNCell):
         initial state before the cell is ever built."""
         head_num = self.read_head_num + self.write_head_num
 
-        def learned(name, *shape):
-            return self.add_weight(
-                name=name, shape=shape, initializer=keras.initializers.RandomNormal(stddev=0.5)
-            )
+        def learned(name, *shape, initializer=None):
+            initializer = initializer or keras.initializers.RandomNormal(stddev=0.5)
+            return self.add_weight(name=name, shape=shape, initializer=initializer)
 
         self.initial_controller_state = [
             learned(f"initial_controller_state_{index}", size)
@@ -186,7 +195,12 @@ class NTMCell(AbstractRNNCell):
         self.initial_read_vectors = learned(
             "initial_read_vectors", self.read_head_num, self.memory_vector_dim
         )
-        self.initial_weightings = learned("initial_weightings", head_num, self.memory_size)
+        self.initial_weightings = learned(
+            "initial_weightings",
+            head_num,
+            self.memory_size,
+            initializer=_focus if self.weighting_initializer == "focused" else None,
+        )
         if self.memory_initializer == "learned":
             self.initial_memory = learned(
                 "initial_memory", self.memory_size, self.memory_vector_dim
@@ -250,8 +264,8 @@ class NTMCell(AbstractRNNCell):
     def _projection(self, name: str, width: int, input_width: int):
         projection = keras.layers.Dense(
             width,
-            kernel_initializer=self.kernel_initializer,
-            bias_initializer=self.bias_initializer,
+            kernel_initializer=_copy(self.kernel_initializer),
+            bias_initializer=_copy(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             dtype=self.dtype_policy,
@@ -396,6 +410,7 @@ class NTMCell(AbstractRNNCell):
             "controller": controller,
             "controller_layers": self.controller_layers,
             "memory_initializer": memory_initializer,
+            "weighting_initializer": self.weighting_initializer,
             "output_source": self.output_source,
             "write_order": self.write_order,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
@@ -446,6 +461,7 @@ class NTM(keras.layers.RNN):
         controller: Any = "lstm",
         controller_layers: int = 1,
         memory_initializer: Any = "learned",
+        weighting_initializer: str = "spread",
         output_source: str = "controller",
         write_order: str = "sequential",
         kernel_initializer: Any = "glorot_uniform",
@@ -471,6 +487,7 @@ class NTM(keras.layers.RNN):
             controller=controller,
             controller_layers=controller_layers,
             memory_initializer=memory_initializer,
+            weighting_initializer=weighting_initializer,
             output_source=output_source,
             write_order=write_order,
             kernel_initializer=kernel_initializer,
@@ -527,6 +544,18 @@ class NTM(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NTM:
         return cls(**config)
+
+
+def _copy(initializer: Any) -> Any:
+    """An initializer of the same kind: used twice, one without a seed repeats its numbers."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    return initializer.__class__.from_config(initializer.get_config())
+
+
+def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+    """Logits of weightings that lie on the first location."""
+    return tf.one_hot(tf.zeros(shape[:-1], tf.int32), shape[-1], _FOCUS_LOGIT, dtype=dtype)
 
 
 def _integer(name: str, value: Any, at_least: int) -> int:

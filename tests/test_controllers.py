@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import NTMCell
+from ntm_keras.controllers import FeedforwardCell, make_controller, run_controller
+from ntm_keras.keras_compat import keras
+
+
+@pytest.mark.parametrize(
+    "controller, layers, sizes",
+    [
+        ("lstm", 1, [6, 6]),
+        ("lstm", 2, [6, 6, 6, 6]),
+        ("rnn", 1, [6]),
+        ("rnn", 3, [6, 6, 6]),
+        ("feedforward", 1, []),
+        ("feedforward", 2, []),
+        (keras.layers.GRUCell(6), 1, [6]),
+        (keras.layers.LSTMCell(6), 1, [6, 6]),
+    ],
+)
+def test_a_controller_has_its_output_width_and_states(controller, layers, sizes):
+    cell = make_controller(controller, 6, layers, "float32")
+    assert tf.nest.flatten(cell.state_size) == sizes
+    output, states = run_controller(cell, tf.ones([2, 3]), [tf.zeros([2, n]) for n in sizes])
+    assert output.shape == (2, 6)
+    assert [tuple(state.shape) for state in states] == [(2, n) for n in sizes]
+
+
+def test_the_feedforward_controller_is_dense_layers_with_tanh(random):
+    cell = FeedforwardCell(5, layers=2)
+    inputs = random.normal(size=(4, 3)).astype("float32")
+    output, states = cell(inputs, [])
+    kernel_0, bias_0, kernel_1, bias_1 = cell.get_weights()
+    expected = np.tanh(np.tanh(inputs @ kernel_0 + bias_0) @ kernel_1 + bias_1)
+    np.testing.assert_allclose(output, expected, atol=1e-6)
+    assert states == []
+
+
+def test_a_controller_s_dropout_draws_new_masks_for_every_sequence():
+    cell = NTMCell(8, 6, 4, 1, 1, controller=keras.layers.LSTMCell(8, dropout=0.5))
+    layer = keras.layers.RNN(cell)
+    inputs = tf.ones([1, 3, 5])
+    layer(inputs, training=True)
+    drawn = {tuple(layer(inputs, training=True).numpy()[0]) for _ in range(4)}
+    assert len(drawn) > 1
+    still = {tuple(layer(inputs, training=False).numpy()[0]) for _ in range(4)}
+    assert len(still) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"controller": "gru"}, "controller='gru'"),
+        ({"controller": 3}, "controller=3"),
+        ({"controller": keras.layers.LSTMCell(7)}, "output_size=7, rnn_size=6"),
+        ({"controller": keras.layers.LSTMCell(6), "controller_layers": 2}, "controller_layers=2"),
+    ],
+)
+def test_a_controller_that_does_not_fit_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        NTMCell(6, 8, 4, 1, 1, **arguments)

@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import BitCrossentropy, CostPerSequence, ShareWithoutError, WrongBitsPerSequence
+from ntm_keras.keras_compat import keras
+
+
+@pytest.fixture
+def targets(random):
+    return random.integers(0, 2, size=(4, 6, 3)).astype("float32")
+
+
+@pytest.fixture
+def logits(random):
+    return random.normal(size=(4, 6, 3)).astype("float32")
+
+
+@pytest.fixture
+def mask():
+    return np.array([[0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1], [1] * 6, [0, 0, 0, 0, 0, 1]], "float32")
+
+
+def nats(targets, logits):
+    probability = 1 / (1 + np.exp(-logits))
+    return -np.where(targets == 1, np.log(probability), np.log(1 - probability))
+
+
+def test_the_loss_is_nats_per_unmasked_bit(targets, logits, mask):
+    expected = nats(targets, logits)[mask == 1].mean()
+    assert float(BitCrossentropy()(targets, logits, mask)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_without_a_mask_counts_every_bit(targets, logits):
+    expected = nats(targets, logits).mean()
+    assert float(BitCrossentropy()(targets, logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_padding_does_not_change_the_loss(targets, logits, mask):
+    def pad(x):
+        return np.concatenate([x, np.zeros_like(x)], axis=1)
+
+    padded = BitCrossentropy()(pad(targets), pad(logits), pad(mask))
+    assert float(padded) == pytest.approx(float(BitCrossentropy()(targets, logits, mask)))
+
+
+def test_the_loss_of_nothing_is_zero_and_has_a_finite_gradient(targets, logits):
+    logits = tf.constant(logits)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = BitCrossentropy()(targets, logits, np.zeros((4, 6)))
+    assert float(loss) == 0
+    assert not tape.gradient(loss, logits).numpy().any()
+
+
+def test_the_loss_is_finite_for_extreme_logits(targets):
+    assert math.isfinite(BitCrossentropy()(targets, np.full((4, 6, 3), 1e4, "float32")))
+
+
+def test_the_cost_is_bits_per_sequence(targets, logits, mask):
+    metric = CostPerSequence()
+    metric.update_state(targets, logits, mask)
+    per_sequence = (nats(targets, logits) * mask[:, :, np.newaxis]).sum(axis=(1, 2)) / math.log(2)
+    assert float(metric.result()) == pytest.approx(per_sequence.mean(), rel=1e-5)
+
+
+def test_wrong_bits_are_counted_per_sequence(targets, logits, mask):
+    metric = WrongBitsPerSequence()
+    metric.update_state(targets, logits, mask)
+    wrong = ((logits > 0) != (targets > 0.5)) * mask[:, :, np.newaxis]
+    assert float(metric.result()) == pytest.approx(wrong.sum(axis=(1, 2)).mean())
+
+
+def test_the_share_without_error_counts_whole_sequences(targets, logits, mask):
+    right = np.where(targets == 1, 5.0, -5.0)
+    right[1] *= -1
+    metric = ShareWithoutError()
+    metric.update_state(targets, right, mask)
+    assert float(metric.result()) == 0.75
+
+
+@pytest.mark.parametrize("metric_class", [CostPerSequence, WrongBitsPerSequence, ShareWithoutError])
+def test_a_metric_over_two_batches_is_that_of_all_sequences(metric_class, targets, logits, mask):
+    together, apart = metric_class(), metric_class()
+    together.update_state(targets, logits, mask)
+    apart.update_state(targets[:1], logits[:1], mask[:1])
+    apart.update_state(targets[1:], logits[1:], mask[1:])
+    assert float(apart.result()) == pytest.approx(float(together.result()))
+
+
+def test_a_compiled_model_reports_them(targets, mask):
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile(
+        loss=BitCrossentropy(), weighted_metrics=[CostPerSequence(), WrongBitsPerSequence()]
+    )
+    found = model.evaluate(
+        tf.data.Dataset.from_tensors((targets, targets, mask)), verbose=0, return_dict=True
+    )
+    logits = model(targets)
+    assert found["loss"] == pytest.approx(float(BitCrossentropy()(targets, logits, mask)), rel=1e-5)
+    bits = mask.sum() * 3 / 4
+    assert found["cost_bits_per_sequence"] == pytest.approx(
+        found["loss"] * bits / math.log(2), rel=1e-5
+    )

@@ -1,0 +1,419 @@
+import inspect
+
+import numpy as np
+import pytest
+import slow_ntm
+import tensorflow as tf
+
+from ntm_keras import NTM, NTMCell, NTMState
+from ntm_keras.keras_compat import AbstractRNNCell, keras
+
+SIZES = {
+    "rnn_size": 6,
+    "memory_size": 8,
+    "memory_vector_dim": 4,
+    "read_head_num": 1,
+    "write_head_num": 1,
+}
+CONFIGURATIONS = [
+    {},
+    {"read_head_num": 3, "write_head_num": 2, "shift_range": 2},
+    {"read_head_num": 2, "write_head_num": 3, "write_order": "simultaneous"},
+    {"addressing_mode": "content", "output_dim": 2},
+    {"shift_range": 0, "output_source": "controller_and_reads", "read_head_num": 2},
+    {"memory_initializer": "random"},
+    {"memory_initializer": "glorot_normal", "weighting_initializer": "focused"},
+    {"memory_size": 3, "memory_vector_dim": 1, "rnn_size": 1},
+]
+
+
+def cell_of(**arguments):
+    return NTMCell(**{**SIZES, **arguments})
+
+
+def layer_of(**arguments):
+    return NTM(**{**SIZES, **arguments})
+
+
+def sequences(random, batch=3, time=5, features=7):
+    return random.normal(size=(batch, time, features)).astype("float32")
+
+
+def as_text(values):
+    return ",".join(f"{name}={value}" for name, value in values.items()) or "default"
+
+
+# What it computes
+
+
+@pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=as_text)
+def test_it_computes_what_the_paper_says(random, arguments):
+    cell = cell_of(**arguments, bias_initializer="random_normal", dtype="float64")
+    inputs = sequences(random).astype("float64")
+    outputs = keras.layers.RNN(cell, return_sequences=True, dtype="float64")(inputs)
+    for sequence, output in zip(inputs, outputs):
+        np.testing.assert_allclose(output, slow_ntm.run(cell, sequence)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", CONFIGURATIONS, ids=as_text)
+def test_its_state_is_what_the_paper_says(random, arguments):
+    cell = cell_of(**arguments)
+    inputs = sequences(random)
+    _, *states = keras.layers.RNN(cell, return_state=True)(inputs)
+    state = cell.unpack_state(states)
+    for index, sequence in enumerate(inputs):
+        _, weightings, memories = slow_ntm.run(cell, sequence)
+        np.testing.assert_allclose(state.weightings[index], weightings[-1], atol=1e-5)
+        np.testing.assert_allclose(state.memory[index], memories[-1], atol=1e-5)
+
+
+def test_gradients_equal_finite_differences(random):
+    cell = cell_of(read_head_num=2, write_head_num=2, dtype="float64")
+    layer = keras.layers.RNN(cell, return_sequences=True, dtype="float64")
+    inputs = tf.constant(sequences(random, batch=2, time=4), tf.float64)
+
+    def loss():
+        return tf.reduce_sum(tf.square(layer(inputs)))
+
+    loss()
+    with tf.GradientTape() as tape:
+        value = loss()
+    weights = layer.trainable_weights
+    for weight, gradient in zip(weights, tape.gradient(value, weights)):
+        start, towards = weight.numpy(), random.normal(size=weight.shape)
+        ends = []
+        for distance in (1e-6, -1e-6):
+            weight.assign(start + distance * towards)
+            ends.append(float(loss()))
+        weight.assign(start)
+        numeric = (ends[0] - ends[1]) / 2e-6
+        np.testing.assert_allclose(np.sum(gradient * towards), numeric, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"memory_initializer": "constant"},
+        {"memory_initializer": "zeros", "weighting_initializer": "focused"},
+        {"read_head_num": 2, "write_head_num": 2, "output_source": "controller_and_reads"},
+    ],
+    ids=as_text,
+)
+def test_outputs_and_gradients_are_finite_for_inputs_and_weights_up_to_1e3(seed, arguments):
+    random = np.random.default_rng(seed)
+    layer = layer_of(memory_size=128, return_sequences=True, **arguments)
+    inputs = tf.constant(random.uniform(-1e3, 1e3, size=(2, 20, 7)), tf.float32)
+    layer(inputs)
+    weights = layer.trainable_weights
+    for weight in weights:
+        weight.assign(random.uniform(-1e3, 1e3, size=weight.shape))
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs)
+        loss = tf.reduce_mean(outputs)
+    assert np.isfinite(outputs).all()
+    for gradient in tape.gradient(loss, [inputs, *weights]):
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("value", [1e-6, 0.0])
+def test_gradients_are_sane_with_a_constant_memory(random, value):
+    initializer = keras.initializers.Constant(value)
+    layer = layer_of(memory_size=128, memory_vector_dim=20, memory_initializer=initializer)
+    inputs = sequences(random)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.square(layer(inputs)))
+    gradients = tape.gradient(loss, layer.trainable_weights)
+    assert max(np.abs(gradient).max() for gradient in gradients) < 100
+
+
+# As a cell of Keras
+
+
+def test_it_is_an_abstract_rnn_cell():
+    assert issubclass(NTMCell, AbstractRNNCell)
+    if hasattr(keras.layers, "AbstractRNNCell"):
+        assert issubclass(NTMCell, keras.layers.AbstractRNNCell)
+
+
+def test_arguments_stand_in_snowkylin_s_order_and_additions_are_keyword_only():
+    parameters = list(inspect.signature(NTMCell).parameters.values())
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == [*SIZES, "addressing_mode", "shift_range", "output_dim"]
+
+
+def test_the_layer_takes_every_argument_of_the_cell():
+    of_cell = inspect.signature(NTMCell).parameters
+    of_layer = inspect.signature(NTM).parameters
+    assert {name: p.default for name, p in of_cell.items()} == {
+        name: of_layer[name].default for name in of_cell
+    }
+
+
+def test_states_are_a_flat_list_that_matches_state_size(random):
+    cell = cell_of(read_head_num=2, write_head_num=3)
+    assert cell.state_size == [6, 6, 2 * 4, 5 * 8, 8 * 4]
+    states = cell.get_initial_state(batch_size=3)
+    output, new_states = cell(sequences(random)[:, 0], states)
+    for each in (states, new_states):
+        assert [tuple(state.shape) for state in each] == [(3, size) for size in cell.state_size]
+    assert output.shape == (3, cell.output_size)
+
+
+def test_the_initial_state_exists_before_the_cell_is_built():
+    cell = cell_of()
+    states = cell.get_initial_state(batch_size=2)
+    assert not cell.built
+    assert [state.dtype for state in states] == [tf.float32] * 5
+
+
+def test_the_initial_state_takes_batch_size_and_dtype_from_inputs():
+    states = cell_of().get_initial_state(inputs=tf.zeros([3, 5], tf.float64))
+    assert {(state.shape[0], state.dtype) for state in states} == {(3, tf.float64)}
+
+
+def test_the_initial_state_is_learned(random):
+    layer = layer_of()
+    names = "initial_controller_state", "initial_read_vectors", "initial_weightings"
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(sequences(random)))
+    cell = layer.cell
+    learned = [*cell.initial_controller_state, *(getattr(cell, name) for name in names[1:])]
+    for gradient in tape.gradient(loss, [*learned, cell.initial_memory]):
+        assert np.any(gradient)
+
+
+def initial_memory(**arguments):
+    cell = cell_of(**arguments)
+    state = cell.unpack_state(cell.get_initial_state(batch_size=1))
+    return cell, np.array(state.memory[0])
+
+
+def test_a_constant_memory_starts_at_1e_6_and_stays_fixed():
+    cell, memory = initial_memory(memory_initializer="constant")
+    np.testing.assert_allclose(memory, np.full((8, 4), 1e-6))
+    assert len(cell.non_trainable_weights) == 1
+
+
+def test_a_random_memory_is_small_fixed_and_distinguishable():
+    cell, memory = initial_memory(memory_initializer="random")
+    bound = (8 + 4) ** -0.5
+    assert np.abs(memory).max() <= bound and np.abs(memory).max() > bound / 2
+    assert len(np.unique(memory)) == 32
+    assert len(cell.non_trainable_weights) == 1
+
+
+def test_a_learned_memory_starts_within_the_tanh():
+    cell, memory = initial_memory()
+    np.testing.assert_allclose(memory, np.tanh(cell.initial_memory.numpy()), rtol=1e-6)
+    assert not cell.non_trainable_weights
+
+
+def test_a_keras_initializer_fills_the_memory_as_it_is():
+    _, memory = initial_memory(memory_initializer=keras.initializers.Constant(0.25))
+    np.testing.assert_array_equal(memory, np.full((8, 4), 0.25, "float32"))
+
+
+def test_focused_weightings_start_on_the_first_location_and_spread_ones_everywhere():
+    for initializer, least, most in (("focused", 0.99, 1.0), ("spread", 0.0, 0.2)):
+        cell = cell_of(memory_size=64, weighting_initializer=initializer)
+        state = cell.unpack_state(cell.get_initial_state(batch_size=1))
+        assert least < np.max(state.weightings[0, 0, 0]) < most
+        np.testing.assert_allclose(np.sum(state.weightings, axis=-1), 1, rtol=1e-5)
+
+
+def test_packing_a_state_undoes_unpacking_it(random):
+    cell = cell_of(read_head_num=2)
+    states = [random.normal(size=(3, size)).astype("float32") for size in cell.state_size]
+    state = cell.unpack_state(states)
+    assert isinstance(state, NTMState)
+    assert [tuple(tensor.shape) for tensor in state.controller_state] == [(3, 6), (3, 6)]
+    assert state.read_vectors.shape == (3, 2, 4)
+    assert state.weightings.shape == (3, 3, 8)
+    assert state.memory.shape == (3, 8, 4)
+    for before, after in zip(states, cell.pack_state(state)):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_list_of_states_of_another_length_is_refused():
+    with pytest.raises(ValueError, match="list of 5 tensors"):
+        cell_of().unpack_state([tf.zeros([1, 6])])
+
+
+def test_the_output_is_as_wide_as_the_input_unless_told_otherwise(random):
+    assert layer_of()(sequences(random)).shape == (3, 7)
+    assert layer_of(output_dim=2)(sequences(random)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_batch_and_time_are_dynamic(random, jit_compile):
+    model = keras.Sequential([keras.Input([None, 7]), layer_of(return_sequences=True)])
+    call = tf.function(model, jit_compile=jit_compile)
+    for batch, time in ((1, 1), (3, 5), (2, 9)):
+        inputs = sequences(random, batch, time)
+        assert call(inputs).shape == (batch, time, 7)
+        np.testing.assert_allclose(call(inputs), model(inputs), atol=1e-5)
+
+
+def test_a_sequence_s_answer_does_not_depend_on_its_batch(random):
+    layer, inputs = layer_of(), sequences(random)
+    np.testing.assert_allclose(layer(inputs)[:1], layer(inputs[:1]), atol=1e-6)
+
+
+def test_all_zero_states_are_a_sensible_start(random):
+    cell = cell_of()
+    inputs = tf.constant(sequences(random))
+    states = [tf.zeros([3, size]) for size in cell.state_size]
+    layer = keras.layers.RNN(cell, return_sequences=True)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs, initial_state=states)
+    assert np.isfinite(outputs).all()
+    assert np.isfinite(tape.gradient(outputs, inputs)).all()
+
+
+def test_a_stateful_layer_resets_to_the_learned_state(random):
+    layer = layer_of(stateful=True)
+    inputs = keras.Input(batch_shape=(3, 5, 7))
+    model = keras.Model(inputs, layer(inputs))
+    sequence = sequences(random)
+    first = model(sequence).numpy()
+    assert np.abs(model(sequence).numpy() - first).max() > 1e-6
+    layer.reset_states()
+    np.testing.assert_allclose(model(sequence), first, atol=1e-6)
+
+
+def test_a_masked_step_changes_nothing(random):
+    layer = layer_of()
+    inputs = sequences(random)
+    mask = np.ones((3, 5), bool)
+    mask[:, 2] = False
+    without = np.delete(inputs, 2, axis=1)
+    np.testing.assert_allclose(layer(inputs, mask=mask), layer(without), atol=1e-6)
+
+
+def test_regularizers_see_both_projections(random):
+    layer = layer_of(kernel_regularizer="l2", bias_regularizer="l2", bias_initializer="ones")
+    layer(sequences(random))
+    cell = layer.cell
+    weights = [*cell.parameter_projection.weights, *cell.output_projection.weights]
+    expected = sum(0.01 * np.sum(np.square(weight.numpy())) for weight in weights)
+    assert float(sum(layer.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_projections_start_from_different_numbers():
+    layer = layer_of(read_head_num=2, output_dim=23 * 2, kernel_initializer="random_normal")
+    layer(tf.zeros([1, 1, 7]))
+    parameters = layer.cell.parameter_projection.kernel.numpy()
+    output = layer.cell.output_projection.kernel.numpy()
+    assert np.abs(parameters[:, :10] - output[:, :10]).max() > 0
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+def test_states_and_outputs_have_the_compute_dtype(random, policy):
+    layer = layer_of(dtype=policy, return_state=True)
+    for tensor in layer(sequences(random)):
+        assert tensor.dtype == layer.compute_dtype
+        assert np.isfinite(tf.cast(tensor, tf.float32)).all()
+
+
+def test_it_learns_with_fit(random):
+    inputs = random.integers(0, 2, size=(32, 6, 3)).astype("float32")
+    targets = np.roll(inputs, 1, axis=1)
+    targets[:, 0] = 0
+    model = keras.Sequential([keras.Input([None, 3]), layer_of(rnn_size=32, return_sequences=True)])
+    model.compile(keras.optimizers.Adam(1e-2), keras.losses.BinaryCrossentropy(from_logits=True))
+    losses = model.fit(inputs, targets, epochs=60, batch_size=32, verbose=0).history["loss"]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+# Saving
+
+
+def test_the_config_makes_the_same_cell():
+    arguments = {
+        **CONFIGURATIONS[1],
+        "controller": "rnn",
+        "controller_layers": 2,
+        "memory_initializer": "random",
+        "weighting_initializer": "focused",
+        "write_order": "simultaneous",
+        "kernel_regularizer": "l2",
+    }
+    cell = cell_of(**arguments)
+    again = NTMCell.from_config(cell.get_config())
+    assert again.get_config() == cell.get_config()
+    assert again.state_size == cell.state_size
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"controller": "feedforward", "controller_layers": 2, "memory_initializer": "random"},
+        {"controller": "lstm", "controller_layers": 2},
+        {"memory_initializer": keras.initializers.RandomNormal(stddev=0.1)},
+    ],
+    ids=["default", "feedforward", "stacked", "initializer"],
+)
+@pytest.mark.parametrize("make", [layer_of, lambda **a: keras.layers.RNN(cell_of(**a))])
+def test_a_saved_model_comes_back_the_same(random, tmp_path, make, arguments):
+    model = keras.Sequential([keras.Input([None, 7]), make(**arguments)])
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    inputs = sequences(random)
+    np.testing.assert_array_equal(keras.models.load_model(path)(inputs), model(inputs))
+
+
+def test_a_given_controller_is_saved_too(random, tmp_path):
+    controller = keras.layers.GRUCell(6)
+    model = keras.Sequential([keras.Input([None, 7]), layer_of(controller=controller)])
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    inputs = sequences(random)
+    np.testing.assert_array_equal(keras.models.load_model(path)(inputs), model(inputs))
+
+
+def test_saved_weights_come_back_the_same(random, tmp_path):
+    def model():
+        return keras.Sequential([keras.Input([None, 7]), layer_of(memory_initializer="random")])
+
+    first, second = model(), model()
+    path = str(tmp_path / "model.weights.h5")
+    first.save_weights(path)
+    second.load_weights(path)
+    inputs = sequences(random)
+    np.testing.assert_array_equal(first(inputs), second(inputs))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("value", [0, -1, 1.5, "8", None, True])
+def test_a_size_that_is_no_positive_integer_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}={value!r}"):
+        cell_of(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"shift_range": -1}, "shift_range=-1"),
+        ({"shift_range": 4}, "shift_range=4, memory_size=8"),
+        ({"addressing_mode": "location"}, "addressing_mode='location'"),
+        ({"output_dim": 0}, "output_dim=0"),
+        ({"controller_layers": 0}, "controller_layers=0"),
+        ({"memory_initializer": "big"}, "memory_initializer='big'"),
+        ({"memory_initializer": 3}, "memory_initializer=3"),
+        ({"weighting_initializer": "everywhere"}, "weighting_initializer='everywhere'"),
+        ({"output_source": "memory"}, "output_source='memory'"),
+        ({"write_order": "random"}, "write_order='random'"),
+    ],
+    ids=str,
+)
+def test_a_bad_argument_is_named_with_what_was_given(arguments, message):
+    for make in (cell_of, layer_of):
+        with pytest.raises(ValueError, match=message):
+            make(**arguments)

@@ -1,0 +1,86 @@
+import pathlib
+
+import numpy as np
+import pytest
+
+import ntm_keras
+from ntm_keras.keras_compat import keras
+
+RECORDED = sorted((pathlib.Path(__file__).parent / "golden").glob("*.npz"))
+ARGUMENTS = (
+    "rnn_size",
+    "memory_size",
+    "memory_vector_dim",
+    "read_head_num",
+    "write_head_num",
+    "addressing_mode",
+    "shift_range",
+    "output_dim",
+)
+
+
+@pytest.fixture(params=RECORDED, ids=lambda path: path.stem)
+def recorded(request):
+    return dict(np.load(request.param))
+
+
+def cell_for(recorded, **more):
+    arguments = {name: recorded[name].item() for name in ARGUMENTS}
+    return ntm_keras.NTMCell(**{**arguments, **more})
+
+
+def test_recordings_are_there():
+    assert len(RECORDED) == 2
+
+
+def test_every_step_is_what_snowkylin_s_cell_computed(recorded):
+    cell = cell_for(recorded)
+    ntm_keras.load_snowkylin_weights(cell, recorded)
+    trace = ntm_keras.trace(cell, recorded["inputs"])
+    weightings = np.concatenate([trace.read_weightings, trace.write_weightings], axis=2)
+    np.testing.assert_allclose(trace.outputs, recorded["outputs"], atol=1e-5)
+    np.testing.assert_allclose(weightings, recorded["weightings"][:, 1:], atol=1e-5)
+    np.testing.assert_allclose(trace.memory, recorded["memory"][:, 1:], atol=1e-5)
+    np.testing.assert_allclose(trace.read_vectors, recorded["read_vectors"][:, 1:], atol=1e-5)
+
+
+def test_the_initial_state_is_snowkylin_s(recorded):
+    cell = cell_for(recorded)
+    ntm_keras.load_snowkylin_weights(cell, recorded)
+    batch_size = len(recorded["inputs"])
+    state = cell.unpack_state(cell.get_initial_state(batch_size=batch_size))
+    for found, name in (
+        (state.controller_state[0], "hidden"),
+        (state.controller_state[1], "carry"),
+        (state.read_vectors, "read_vectors"),
+        (state.weightings, "weightings"),
+        (state.memory, "memory"),
+    ):
+        np.testing.assert_allclose(found, recorded[name][:, 0], atol=1e-6)
+
+
+def test_it_is_the_same_in_keras_s_rnn_layer(recorded):
+    cell = cell_for(recorded)
+    ntm_keras.load_snowkylin_weights(cell, recorded)
+    layer = keras.layers.RNN(cell, return_sequences=True)
+    np.testing.assert_allclose(layer(recorded["inputs"]), recorded["outputs"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"controller": "rnn"}, "controller"),
+        ({"memory_initializer": "constant"}, "constant"),
+        ({"output_source": "controller_and_reads"}, "controller_and_reads"),
+        ({"memory_size": 30}, "30"),
+    ],
+)
+def test_a_cell_of_another_kind_is_refused(recorded, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ntm_keras.load_snowkylin_weights(cell_for(recorded, **arguments), recorded)
+
+
+def test_a_missing_weight_is_named(recorded):
+    del recorded["init_M"]
+    with pytest.raises(ValueError, match="init_M"):
+        ntm_keras.load_snowkylin_weights(cell_for(recorded), recorded)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import NTM, NTMCell, trace
+from ntm_keras.keras_compat import keras
+from ntm_keras.trace import trace_model
+
+B, T, N, M, R, W = 2, 5, 8, 4, 2, 3
+
+
+@pytest.fixture
+def cell():
+    return NTMCell(6, N, M, R, W, shift_range=2, output_dim=3)
+
+
+@pytest.fixture
+def inputs(random):
+    return random.normal(size=(B, T, 7)).astype("float32")
+
+
+def test_every_step_is_kept(cell, inputs):
+    found = trace(cell, inputs)
+    assert {name: tuple(value.shape) for name, value in found._asdict().items()} == {
+        "outputs": (B, T, 3),
+        "read_weightings": (B, T, R, N),
+        "write_weightings": (B, T, W, N),
+        "read_vectors": (B, T, R, M),
+        "memory": (B, T, N, M),
+        "key": (B, T, R + W, M),
+        "key_strength": (B, T, R + W),
+        "interpolation_gate": (B, T, R + W),
+        "shift_weighting": (B, T, R + W, 5),
+        "sharpening": (B, T, R + W),
+        "erase_vector": (B, T, W, M),
+        "add_vector": (B, T, W, M),
+    }
+
+
+def test_outputs_are_those_of_the_layer(cell, inputs):
+    layer = keras.layers.RNN(cell, return_sequences=True)
+    np.testing.assert_allclose(trace(cell, inputs).outputs, layer(inputs), atol=1e-6)
+
+
+def test_it_starts_from_a_given_state(cell, inputs):
+    whole = trace(cell, inputs)
+    first = trace(cell, inputs[:, :2])
+    states = cell.get_initial_state(batch_size=B)
+    for step in range(2):
+        _, states = cell(inputs[:, step], states)
+    for given in (states, cell.unpack_state(states)):
+        rest = trace(cell, inputs[:, 2:], given)
+        np.testing.assert_allclose(rest.outputs, whole.outputs[:, 2:], atol=1e-6)
+    np.testing.assert_allclose(first.memory, whole.memory[:, :2], atol=1e-6)
+
+
+def test_memory_is_that_after_the_step(cell, inputs):
+    found = trace(cell, inputs)
+    states = cell.get_initial_state(batch_size=B)
+    _, states = cell(inputs[:, 0], states)
+    np.testing.assert_allclose(found.memory[:, 0], cell.unpack_state(states).memory, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(T, 7), (B, 0, 7)])
+def test_inputs_that_are_no_sequences_are_refused(cell, shape):
+    with pytest.raises(ValueError, match="inputs"):
+        trace(cell, tf.zeros(shape))
+
+
+def test_the_machines_inside_a_model_are_traced_with_what_reaches_them(inputs):
+    inner = keras.Sequential(
+        [keras.layers.Dense(5), NTM(6, N, M, 1, 1, return_sequences=True, name="inner")]
+    )
+    model = keras.Sequential([inner, NTM(6, N, M, 1, 1, output_dim=2, name="outer")])
+    outputs, traces = trace_model(model, inputs)
+    assert set(traces) == {"inner", "outer"}
+    np.testing.assert_allclose(traces["outer"].outputs[:, -1], outputs, atol=1e-6)
+    np.testing.assert_allclose(traces["inner"].outputs, inner(inputs), atol=1e-6)
+    np.testing.assert_allclose(outputs, model(inputs), atol=1e-6)
+
+
+def test_a_model_without_a_machine_is_refused(inputs):
+    model = keras.Sequential([keras.layers.LSTM(3, name="lstm")], name="ordinary")
+    with pytest.raises(ValueError, match="ordinary"):
+        trace_model(model, inputs)
