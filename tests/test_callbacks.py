@@ -1,0 +1,181 @@
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import NTM, BitCrossentropy, WrongBitsPerSequence, callbacks
+from ntm_keras.keras_compat import keras
+
+BATCH, TIME, BITS = 4, 6, 3
+
+
+def make_model(learning_rate=1e-2, name="machine"):
+    layer = NTM(6, 8, 4, 1, 2, return_sequences=True, name=name)
+    model = keras.Sequential([keras.Input([None, BITS]), keras.layers.Dense(BITS), layer])
+    model.compile(
+        keras.optimizers.SGD(learning_rate),
+        BitCrossentropy(),
+        weighted_metrics=[WrongBitsPerSequence()],
+    )
+    return model
+
+
+def sequences(count=8):
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2, size=(count, TIME, BITS)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((bits, bits, np.ones((count, TIME)))).batch(BATCH)
+
+
+def fit(model, *used, epochs=2, **arguments):
+    return model.fit(sequences(), epochs=epochs, callbacks=list(used), verbose=0, shuffle=False, **arguments)
+
+
+def events(folder):
+    """Everything written for TensorBoard below a folder, as (tag, step, value)."""
+    found = []
+    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
+        for record in tf.data.TFRecordDataset(str(path)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                found.append((value.tag, event.step, tf.make_ndarray(value.tensor)))
+    return found
+
+
+def test_the_gradient_norm_of_the_last_step_is_logged():
+    model = make_model(learning_rate=1e-9)
+    history = fit(model, callbacks.GradientNorm(), epochs=1).history
+    *_, (inputs, targets, mask) = sequences()
+    with tf.GradientTape() as tape:
+        loss = BitCrossentropy()(targets, model(inputs), mask)
+    norm = tf.linalg.global_norm(tape.gradient(loss, model.trainable_variables))
+    assert history["gradient_norm"] == [pytest.approx(float(norm), rel=1e-3)]
+
+
+def test_the_gradient_norm_is_logged_in_every_fit():
+    model = make_model()
+    for _ in range(2):
+        norm = fit(model, callbacks.GradientNorm()).history["gradient_norm"]
+        assert norm[0] != norm[1] and all(value > 0 for value in norm)
+
+
+def test_scalars_are_written_at_training_steps(tmp_path):
+    model = make_model()
+    used = callbacks.GradientNorm(), callbacks.ScalarLog(str(tmp_path), BATCH)
+    history = fit(model, *used, epochs=3, validation_data=sequences()).history
+    train, validation = events(tmp_path / "train"), events(tmp_path / "validation")
+    for log, prefix in ((train, ""), (validation, "val_")):
+        for tag in ("loss", "wrong_bits_per_sequence"):
+            written = [(step, float(value)) for name, step, value in log if name == tag]
+            assert [step for step, _ in written] == [2, 4, 6]
+            np.testing.assert_allclose([v for _, v in written], history[prefix + tag], rtol=1e-5)
+    values = {tag: [float(v) for name, _, v in train if name == tag] for tag, _, _ in train}
+    assert values["sequences_seen"] == [8, 16, 24]
+    assert values["learning_rate"] == pytest.approx([1e-2] * 3)
+    assert len(values["gradient_norm"]) == 3
+    assert min(values["sequences_per_second"]) > 0
+
+
+def test_measurements_are_written_every_so_often_and_at_the_end(tmp_path):
+    calls = []
+
+    def measure():
+        calls.append(1)
+        return {"size/10": len(calls)}
+
+    fit(make_model(), callbacks.Measurements(str(tmp_path), measure, every=2), epochs=5)
+    assert [(tag, step, int(value)) for tag, step, value in events(tmp_path)] == [
+        ("size/10", 4, 1),
+        ("size/10", 8, 2),
+        ("size/10", 10, 3),
+    ]
+
+
+def test_images_show_what_the_machine_does(tmp_path):
+    inputs, targets, mask = next(iter(sequences()))
+    draw = callbacks.MachineImages(str(tmp_path), inputs, targets, mask, every=2)
+    fit(make_model(), draw, epochs=3)
+    written = events(tmp_path)
+    assert sorted({(tag, step) for tag, step, _ in written}) == [
+        (tag, step)
+        for tag in (
+            "machine/add_vectors",
+            "machine/memory",
+            "machine/read_vectors",
+            "machine/read_weightings",
+            "machine/write_weightings",
+            "target_output_error",
+        )
+        for step in (4, 6)
+    ]
+    for tag, _, value in written:
+        width, height, png = value[0], value[1], value[2]
+        picture = tf.io.decode_png(png).numpy()
+        assert picture.shape == (int(height), int(width), 3)
+        assert len(np.unique(picture)) > 2, tag
+
+
+def test_images_need_no_targets(tmp_path):
+    inputs = next(iter(sequences()))[0]
+    fit(make_model(), callbacks.MachineImages(str(tmp_path), inputs), epochs=1)
+    assert "target_output_error" not in {tag for tag, _, _ in events(tmp_path)}
+
+
+def test_a_model_without_a_machine_cannot_be_drawn(tmp_path):
+    model = keras.Sequential([keras.Input([None, BITS]), keras.layers.Dense(BITS)], name="plain")
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="plain"):
+        fit(model, callbacks.MachineImages(str(tmp_path), next(iter(sequences()))[0]))
+
+
+def test_a_checkpoint_is_the_model_after_the_last_epoch(tmp_path):
+    model = make_model()
+    path = str(tmp_path / "model.keras")
+    fit(model, callbacks.SafeCheckpoint(path))
+    loaded = keras.models.load_model(path)
+    inputs = next(iter(sequences()))[0]
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    assert int(loaded.optimizer.iterations) == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+@pytest.mark.parametrize("when", ["training", "validation"])
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path, when):
+    model = make_model()
+    path = tmp_path / "model.keras"
+    fit(model, callbacks.SafeCheckpoint(str(path)), epochs=1)
+    saved = path.read_bytes()
+
+    def spoilt(inputs, targets, mask):
+        return inputs, targets * math.nan, mask
+
+    data = {"training": sequences().map(spoilt), "validation": sequences()}[when]
+    validation = {"training": None, "validation": sequences().map(spoilt)}[when]
+    checkpoint = callbacks.SafeCheckpoint(str(path))
+    with pytest.raises(callbacks.NonFiniteLossError, match="loss became nan by training step"):
+        model.fit(data, validation_data=validation, callbacks=[checkpoint], verbose=0, shuffle=False)
+    assert path.read_bytes() == saved
+
+
+def test_training_stops_when_validation_and_test_are_below_the_threshold():
+    tests = iter([5.0, 0.5])
+    steps = []
+
+    def test(step):
+        steps.append(step)
+        return next(tests)
+
+    stop = callbacks.StopWhenSolved(below=1.0, test=test, monitor="loss")
+    model = make_model()
+    fit(model, stop, epochs=9)
+    assert steps == [2, 4] and stop.solved
+    assert int(model.optimizer.iterations) == 4
+
+
+def test_training_goes_on_and_no_test_is_made_while_validation_is_above():
+    stop = callbacks.StopWhenSolved(below=1e-9, test=None, monitor="loss")
+    model = make_model()
+    fit(model, stop, epochs=3)
+    assert not stop.solved
+    assert int(model.optimizer.iterations) == 6

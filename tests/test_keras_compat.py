@@ -1,0 +1,41 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from ntm_keras.keras_compat import AbstractRNNCell, keras
+
+
+def import_under(**environment):
+    return subprocess.run(
+        [sys.executable, "-c", "import ntm_keras"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch", "numpy"])
+def test_another_backend_than_tensorflow_is_refused_in_one_clear_error(backend):
+    finished = import_under(KERAS_BACKEND=backend, TF_USE_LEGACY_KERAS="0")
+    assert finished.returncode == 1
+    last_line = finished.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("ImportError: ntm_keras needs Keras on its TensorFlow backend")
+    assert repr(backend) in last_line
+
+
+def test_the_abstract_cell_starts_from_zeros():
+    class Cell(AbstractRNNCell):
+        state_size = [3, 2]
+        output_size = 3
+
+        def call(self, inputs, states):
+            return states[0] + 1, [states[0] + 1, states[1]]
+
+    cell = Cell()
+    states = cell.get_initial_state(batch_size=4, dtype=tf.float32)
+    assert [tuple(state.shape) for state in states] == [(4, 3), (4, 2)]
+    assert not any(state.numpy().any() for state in states)
+    assert keras.layers.RNN(cell)(tf.zeros([4, 5, 1])).numpy().tolist() == [[5.0] * 3] * 4

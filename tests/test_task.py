@@ -1,0 +1,110 @@
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tasks import TASKS
+
+EVERY_TASK = pytest.mark.parametrize("name", TASKS)
+
+
+def numbers(dataset, count):
+    return [[t.numpy() for t in batch] for batch in itertools.islice(iter(dataset), count)]
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others):
+        for tensor, another in zip(batch, other):
+            np.testing.assert_array_equal(tensor, another)
+
+
+def sizes_of(task):
+    return [task.parse_size(part) for part in task.default_eval_sizes.split(",")]
+
+
+@EVERY_TASK
+def test_batches_are_a_function_of_seed_and_number(name):
+    task = TASKS[name]()
+    first = numbers(task.training(4, seed=3), 5)
+    assert_same(first, numbers(task.training(4, seed=3), 5))
+    assert_same(first[2:], numbers(task.training(4, seed=3, first_step=2), 3))
+
+
+@EVERY_TASK
+def test_other_seeds_and_other_streams_draw_other_sequences(name):
+    task = TASKS[name]()
+    datasets = [
+        task.training(64, seed=0, mix_lengths=True),
+        task.training(64, seed=1, mix_lengths=True),
+        task.validation(64, 64, seed=0),
+        task.validation(64, 64, seed=1),
+        task.test(0, 64, 64, seed=0),
+        task.test(1, 64, 64, seed=0),
+    ]
+    drawn = {numbers(dataset, 1)[0][0].tobytes() for dataset in datasets}
+    assert len(drawn) == len(datasets)
+
+
+@EVERY_TASK
+def test_draws_of_the_test_set_do_not_overlap(name):
+    task = TASKS[name]()
+    inputs = [
+        batch[0].tobytes() for draw in range(3) for batch in numbers(task.test(draw, 8, 4, 0), 9)
+    ]
+    assert len(set(inputs)) == len(inputs) == 6
+
+
+@EVERY_TASK
+@pytest.mark.parametrize("mix_lengths", [False, True])
+def test_training_has_few_different_times(name, mix_lengths):
+    task = TASKS[name]()
+    dataset = task.training(2, seed=0, mix_lengths=mix_lengths)
+    times = {batch[0].shape[1] for batch in numbers(dataset, 100)}
+    assert 1 <= len(times) <= 4
+    assert max(times) <= task.longest_time
+
+
+@EVERY_TASK
+def test_shapes_are_those_that_the_task_tells(name):
+    task = TASKS[name]()
+    datasets = [
+        task.training(4, seed=0),
+        task.validation(8, 4, seed=0),
+        task.test(0, 8, 4, seed=0),
+        *(task.evaluation(size, 8, 4, seed=0) for size in sizes_of(task)),
+    ]
+    for dataset in datasets:
+        inputs, targets, mask = dataset.element_spec
+        assert [spec.dtype.name for spec in (inputs, targets, mask)] == ["float32"] * 3
+        assert inputs.shape.as_list()[::2] == [4, task.input_width]
+        assert targets.shape.as_list()[::2] == [4, task.output_width]
+        assert mask.shape.as_list()[0] == 4
+        (found, _, found_mask) = numbers(dataset, 1)[0]
+        assert found.shape[:2] == found_mask.shape
+
+
+@EVERY_TASK
+def test_finite_pipelines_have_at_least_the_sequences_asked_for(name):
+    task = TASKS[name]()
+    for dataset in (
+        task.validation(10, 4, seed=0),
+        task.test(7, 10, 4, seed=0),
+        task.evaluation(sizes_of(task)[0], 10, 4, seed=0),
+    ):
+        assert len(list(dataset)) == 3
+
+
+@EVERY_TASK
+def test_the_mask_covers_answers_and_nothing_else(name):
+    for _, targets, mask in numbers(TASKS[name]().training(8, seed=0), 5):
+        assert set(np.unique(mask)) <= {0, 1}
+        assert mask.sum(axis=1).min() > 0
+        assert not targets[mask == 0].any()
+
+
+def test_tasks_are_known_before_tensorflow_is_imported():
+    command = "import sys, tasks; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command]).returncode == 0
