@@ -33,7 +33,13 @@ FLAGS = flags.FLAGS
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 
 # The groups of flags, as the manual shows them.
-RUN, TRAINING, MACHINE, TASK, EVALUATION = "Run", "Training", "Machine", "Task", "Evaluation"
+GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
+    "Run",
+    "Training",
+    "Machine",
+    "Task",
+    "Evaluation",
+)
 
 # Enough to see from one validation to the next how a run goes; what a run reports of itself at its
 # end is measured on --eval_sequences.
@@ -178,7 +184,7 @@ def _shifts_fit(values):
 
 
 class BadInput(Exception):
-    """Something that the user gave cannot be worked with; the message says what and why."""
+    """A run cannot be made, or go on, with what the user gave; the message says why."""
 
 
 def arguments(argv: list[str]) -> list[str]:
@@ -239,21 +245,20 @@ def _define_task_flags(task_name: str) -> None:
 
 def manual() -> str:
     """What --helpshort prints."""
-    groups = (RUN, TRAINING, MACHINE, TASK, EVALUATION)
-    return "\n".join([__doc__, *(FLAGS.module_help(group) for group in groups)])
+    return "\n".join([__doc__, *(FLAGS.module_help(group) for group in GROUPS)])
 
 
-def run_flags() -> dict[str, Any]:
-    """The flags that make a run what it is, by their names."""
-    groups = FLAGS.flags_by_module_dict()
-    names = [flag.name for group in (RUN, TRAINING, MACHINE, TASK) for flag in groups[group]]
-    return {name: FLAGS[name].value for name in names if name not in ("mode", "logdir")}
+def flag_values(*groups: str) -> dict[str, Any]:
+    """The flags of these groups by their names, without those that say where and what to run."""
+    by_group = FLAGS.flags_by_module_dict()
+    values = {flag.name: flag.value for group in groups for flag in by_group[group]}
+    return {name: value for name, value in values.items() if name not in ("mode", "logdir")}
 
 
 def refuse_contradictions(logdir: str) -> None:
     """Raises BadInput if flags of the command line differ from those of the run to evaluate."""
     recorded = set(_read_flagfile(os.path.join(logdir, "flags.cfg")))
-    for name, value in run_flags().items():
+    for name, value in flag_values(RUN, TRAINING, MACHINE, TASK).items():
         if value is not None and f"--{name}={value}" not in recorded:
             runs_own = [line for line in recorded if line.startswith(f"--{name}=")]
             raise BadInput(
@@ -274,7 +279,7 @@ def make_task():
 
 def eval_sizes(task) -> list[tuple[str, Any]]:
     """The sizes to evaluate at, as they were written and as the task means them."""
-    text = FLAGS.eval_sizes or task.default_eval_sizes
+    text = task.default_eval_sizes if FLAGS.eval_sizes is None else FLAGS.eval_sizes
     try:
         return [(part.strip(), task.parse_size(part.strip())) for part in text.split(",")]
     except ValueError as error:
@@ -289,7 +294,7 @@ def make_folder(logdir: str) -> None:
     try:
         os.makedirs(logdir, exist_ok=True)
         with open(path, "w", encoding="utf-8") as file:
-            for name, value in run_flags().items():
+            for name, value in flag_values(*GROUPS).items():
                 if value is not None:
                     print(f"--{name}={value}", file=file)
     except OSError as error:
@@ -301,9 +306,8 @@ def make_model(task):
     import ntm_keras
     from ntm_keras.keras_compat import keras
 
-    machine = {flag.name: flag.value for flag in FLAGS.flags_by_module_dict()[MACHINE]}
     layer = ntm_keras.NTM(
-        **machine, output_dim=task.output_width, return_sequences=True, name="ntm"
+        **flag_values(MACHINE), output_dim=task.output_width, return_sequences=True, name="ntm"
     )
     inputs = keras.Input([None, task.input_width])
     model = keras.Model(inputs, layer(inputs))
@@ -365,7 +369,7 @@ def train(task) -> None:
     """Trains until the task is solved or the steps are used up, and says how it went.
 
     Raises:
-        NonFiniteLossError: The loss became NaN or infinite.
+        BadInput: The loss became NaN or infinite.
     """
     from ntm_keras import callbacks
     from ntm_keras.keras_compat import keras
@@ -394,25 +398,30 @@ def train(task) -> None:
     example = task.evaluation(sizes[0][1], 1, 1, FLAGS.seed)
     steps_per_epoch = min(FLAGS.steps, FLAGS.validate_every)
     write_settings(logdir)
-    model.fit(
-        task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths),
-        epochs=FLAGS.steps // steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        validation_data=task.validation(
-            _SEQUENCES_WHILE_TRAINING, _EVAL_BATCH_SIZE, FLAGS.seed
-        ),
-        callbacks=[
-            callbacks.GradientNorm(),
-            callbacks.ScalarLog(logdir, FLAGS.batch_size),
-            callbacks.Measurements(os.path.join(logdir, "validation"), at_sizes, every=10),
-            callbacks.MachineImages(os.path.join(logdir, "train"), *next(iter(example)), every=10),
-            callbacks.SafeCheckpoint(os.path.join(logdir, "model.keras")),
-            stop,
-        ],
-        shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 2,
-    )
-
+    try:
+        model.fit(
+            task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths),
+            epochs=FLAGS.steps // steps_per_epoch,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=task.validation(
+                _SEQUENCES_WHILE_TRAINING, _EVAL_BATCH_SIZE, FLAGS.seed
+            ),
+            callbacks=[
+                callbacks.GradientNorm(),
+                callbacks.ScalarLog(logdir, FLAGS.batch_size),
+                callbacks.Measurements(os.path.join(logdir, "validation"), at_sizes, every=10),
+                callbacks.MachineImages(os.path.join(logdir, "train"), *next(iter(example)), every=10),
+                callbacks.SafeCheckpoint(os.path.join(logdir, "model.keras")),
+                stop,
+            ],
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except callbacks.NonFiniteLossError as error:
+        raise BadInput(
+            f"{error}; the model before is in {logdir}. "
+            "Try a smaller --learning_rate or a --clip_norm."
+        ) from error
     if not stop.solved:
         test(FLAGS.steps)
     steps = int(model.optimizer.iterations)
@@ -423,7 +432,7 @@ def train(task) -> None:
         "seconds": round(time.perf_counter() - _STARTED, 1),
         "cost_bits_per_sequence": measured["cost_bits_per_sequence"],
         "wrong_bits_per_sequence": measured["wrong_bits_per_sequence"],
-        "flags": run_flags(),
+        "flags": flag_values(*GROUPS),
     }
     _write_json("result.json", result)
     print(
@@ -442,7 +451,7 @@ def write_settings(logdir: str) -> None:
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
-    settings = run_flags()
+    settings = flag_values(*GROUPS)
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in settings.items()]
     command = shlex.join(["python", *sys.argv])
@@ -519,9 +528,16 @@ def command_line(argv: list[str]) -> None:
         if any(flag.lstrip("-") in ("help", "helpshort", "h") for flag in argv[1:]):
             print(manual())
             return
-        app.run(main, argv)
+        app.run(main, argv, flags_parser=_parse)
     except BadInput as error:
         sys.exit(f"train.py: {error}")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return FLAGS(argv)
+    except flags.Error as error:
+        raise BadInput(" ".join(str(error).split())) from error
 
 
 if __name__ == "__main__":

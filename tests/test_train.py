@@ -1,0 +1,387 @@
+"""The command line, run as a user runs it."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_callbacks import events
+
+from ntm_keras.keras_compat import keras
+from tasks.copy import Copy
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY = (
+    "--steps=4 --validate_every=2 --batch_size=4 --max_length=3 --bits=2 --rnn_size=6"
+    " --memory_size=8 --memory_vector_dim=4 --eval_sizes=2,5 --eval_sequences=8 --noxla"
+).split()
+
+
+def run_train(*arguments, cwd=None):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few steps: its folder and what it printed."""
+    logdir = tmp_path_factory.mktemp("runs") / "tiny"
+    finished = run_train(*TINY, f"--logdir={logdir}", "--solved_below=1e-9")
+    assert finished.returncode == 0, finished.stderr
+    return logdir, finished.stdout
+
+
+def test_the_end_of_a_run_says_how_it_went(run):
+    logdir, printed = run
+    assert re.search(r"Not solved after 4 steps, 16 sequences, \d+ seconds", printed)
+    assert re.search(r"Wrong bits per sequence: \d+\.\d+", printed)
+    assert re.search(rf"tensorboard .*--logdir {re.escape(str(logdir))}", printed)
+
+
+def test_the_same_stands_in_result_json(run):
+    logdir, printed = run
+    result = json.loads((logdir / "result.json").read_text())
+    assert list(result) == [
+        "solved",
+        "steps",
+        "sequences",
+        "seconds",
+        "cost_bits_per_sequence",
+        "wrong_bits_per_sequence",
+        "flags",
+    ]
+    assert result["solved"] is False
+    assert (result["steps"], result["sequences"]) == (4, 16)
+    assert f"Wrong bits per sequence: {result['wrong_bits_per_sequence']:.4f}" in printed
+    assert result["flags"]["rnn_size"] == 6 and result["flags"]["max_length"] == 3
+
+
+def test_the_run_s_flags_are_a_flagfile_that_makes_the_same_run_bit_for_bit(run, tmp_path):
+    logdir, _ = run
+    finished = run_train(f"--flagfile={logdir / 'flags.cfg'}", f"--logdir={tmp_path / 'again'}")
+    assert finished.returncode == 0, finished.stderr
+    folders = logdir, tmp_path / "again"
+    first, again = (json.loads((folder / "result.json").read_text()) for folder in folders)
+    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+    first, again = (
+        keras.models.load_model(str(folder / "model.keras"), compile=False).get_weights()
+        for folder in folders
+    )
+    assert len(first) == len(again) > 0
+    for weight, other in zip(first, again):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_every_flag_of_the_machine_reaches_the_cell(tmp_path):
+    machine = {
+        "rnn_size": 5,
+        "memory_size": 9,
+        "memory_vector_dim": 3,
+        "read_head_num": 2,
+        "write_head_num": 3,
+        "addressing_mode": "content",
+        "shift_range": 2,
+        "controller": "rnn",
+        "controller_layers": 2,
+        "memory_initializer": "random",
+        "weighting_initializer": "spread",
+        "output_source": "controller_and_reads",
+        "write_order": "simultaneous",
+    }
+    given = [f"--{name}={value}" for name, value in machine.items()]
+    finished = run_train(*TINY, *given, f"--logdir={tmp_path / 'run'}")
+    assert finished.returncode == 0, finished.stderr
+    model = keras.models.load_model(str(tmp_path / "run" / "model.keras"), compile=False)
+    config = model.get_layer("ntm").cell.get_config()
+    assert {name: config[name] for name in machine} == machine
+
+
+def test_tensorboard_can_show_the_run(run):
+    logdir, _ = run
+    train, validation = events(logdir / "train"), events(logdir / "validation")
+    scalars = {tag: step for tag, step, value in train if value.dtype.kind == "f"}
+    assert set(scalars.values()) == {4}
+    assert {
+        "loss",
+        "cost_bits_per_sequence",
+        "wrong_bits_per_sequence",
+        "learning_rate",
+        "gradient_norm",
+        "sequences_per_second",
+        "sequences_seen",
+    } <= set(scalars)
+    assert {
+        "loss",
+        "cost_bits_per_sequence",
+        "wrong_bits_per_sequence",
+        "cost_bits_per_sequence_at_size/2",
+        "wrong_bits_per_sequence_at_size/5",
+    } <= {tag for tag, _, _ in validation}
+    assert {
+        "target_output_error",
+        "ntm/read_weightings",
+        "ntm/write_weightings",
+        "ntm/read_vectors",
+        "ntm/add_vectors",
+        "ntm/memory",
+    } <= {tag for tag, _, _ in train}
+    settings = {tag: value for tag, _, value in events(logdir)}
+    assert "train.py" in str(settings["command line"])
+    assert "memory_vector_dim" in str(settings["flags"])
+    assert "_hparams_/session_start_info" in settings
+
+
+def test_evaluation_measures_every_size_and_shows_an_example(run):
+    logdir, _ = run
+    finished = run_train("--mode=eval", f"--logdir={logdir}", "--eval_sizes=2,4", "--eval_sequences=9")
+    assert finished.returncode == 0, finished.stderr
+    records = json.loads((logdir / "eval.json").read_text())
+    assert [list(record) for record in records] == [
+        [
+            "size",
+            "sequences",
+            "cost_bits_per_sequence",
+            "wrong_bits_per_sequence",
+            "sequences_without_error",
+        ]
+    ] * 2
+    assert [record["size"] for record in records] == ["2", "4"]
+    assert [record["sequences"] for record in records] == [9, 9]
+    for record in records:
+        assert f"{record['wrong_bits_per_sequence']:.3f}" in finished.stdout
+    for title in ("input", "target", "answer"):
+        assert f"\n{title}\n" in finished.stdout
+
+
+def test_evaluation_agrees_with_counting_by_hand(run):
+    logdir, _ = run
+    run_train("--mode=eval", f"--logdir={logdir}", "--eval_sizes=5", "--eval_sequences=100")
+    (record,) = json.loads((logdir / "eval.json").read_text())
+    model = keras.models.load_model(str(logdir / "model.keras"), compile=False)
+    wrong = []
+    for inputs, targets, mask in Copy(bits=2, max_length=3).evaluation(5, 100, 64, seed=0):
+        errors = ((model(inputs) > 0) != (targets > 0.5)) & (mask[:, :, np.newaxis] > 0)
+        wrong += np.sum(errors, axis=(1, 2)).tolist()
+    assert record["sequences"] == len(wrong) == 128
+    assert record["wrong_bits_per_sequence"] == pytest.approx(np.mean(wrong), rel=1e-5)
+    assert record["sequences_without_error"] == wrong.count(0)
+
+
+def test_a_solved_run_stops_in_a_folder_named_after_task_and_time(tmp_path):
+    finished = run_train(*TINY, "--solved_below=1000", cwd=tmp_path)
+    assert "Solved after 2 steps" in finished.stdout, finished.stderr
+    (logdir,) = (tmp_path / "runs" / "copy").iterdir()
+    assert json.loads((logdir / "result.json").read_text())["solved"] is True
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
+    finished = run_train(*TINY, "--learning_rate=1e38", f"--logdir={tmp_path / 'run'}")
+    assert finished.returncode == 1
+    assert "loss became nan" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+# Flagfiles and configs
+
+
+def flags_of(*arguments):
+    """The flags that a run with these arguments would have, without making it."""
+    command = (
+        "import sys, train\n"
+        "argv = train.arguments(['train.py', *sys.argv[1:]])\n"
+        "train.FLAGS(argv)\n"
+        "print(__import__('json').dumps(train.flag_values(*train.GROUPS)))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", command, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout)
+
+
+def test_no_flags_at_all_means_the_default_copy_run():
+    assert flags_of() == flags_of("--task=copy") == flags_of("--flagfile=configs/copy.cfg")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--flagfile=configs/paper_copy.cfg", "--batch_size=7"],
+        ["--batch_size=7", "--flagfile=configs/paper_copy.cfg"],
+        ["--batch_size", "7", "--flagfile", "configs/paper_copy.cfg"],
+    ],
+    ids=" ".join,
+)
+def test_the_command_line_wins_wherever_the_flagfile_stands(arguments):
+    found = flags_of(*arguments)
+    assert found["batch_size"] == 7
+    assert found["optimizer"] == "rmsprop"
+
+
+def test_a_later_flagfile_wins_over_an_earlier_one(tmp_path):
+    (tmp_path / "more.cfg").write_text("--batch_size=9\n")
+    found = flags_of("--flagfile=configs/paper_copy.cfg", f"--flagfile={tmp_path / 'more.cfg'}")
+    assert (found["batch_size"], found["optimizer"]) == (9, "rmsprop")
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("**/*.cfg")), ids=lambda p: p.stem)
+def test_every_config_is_a_run_that_trains(config, tmp_path):
+    small = TINY + ["--batch_size=2", f"--logdir={tmp_path / 'run'}"]
+    finished = run_train(f"--flagfile={config}", *small)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_the_paper_s_settings_are_the_paper_s():
+    found = flags_of("--flagfile=configs/paper_copy.cfg")
+    assert {name: found[name] for name in ("optimizer", "learning_rate", "clip_value")} == {
+        "optimizer": "rmsprop",
+        "learning_rate": 1e-4,
+        "clip_value": 10.0,
+    }
+    sizes = "rnn_size", "memory_size", "memory_vector_dim", "read_head_num", "write_head_num"
+    assert [found[name] for name in sizes] == [100, 128, 20, 1, 1]
+
+
+def test_snowkylin_s_settings_are_snowkylin_s():
+    found = flags_of("--flagfile=configs/snowkylin_copy.cfg")
+    names = "rnn_size", "memory_size", "memory_vector_dim", "bits", "max_length", "learning_rate"
+    assert [found[name] for name in names] == [64, 20, 8, 4, 10, 1e-4]
+    assert found["clip_norm"] is None and found["clip_value"] is None
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpshort"])
+def test_help_is_a_manual_in_groups(flag):
+    finished = run_train(flag)
+    assert finished.returncode == 0
+    manual = finished.stdout
+    groups = ["Run:", "Training:", "Machine:", "Task:", "Evaluation:"]
+    positions = [manual.index(f"\n{group}\n") for group in groups]
+    assert positions == sorted(positions)
+    for flag in ("--task", "--learning_rate", "--memory_initializer", "--max_length"):
+        assert f"\n  {flag}: " in manual
+
+
+# Bad input
+
+
+def assert_refused(finished, *parts):
+    """One clear line: what was wrong, what was given; no traceback."""
+    assert finished.returncode in (1, 2), finished.stdout
+    assert "Traceback" not in finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, finished.stderr
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.mark.parametrize(
+    "flag, parts",
+    [
+        ("--rnn_size=-1", ["rnn_size", "-1"]),
+        ("--memory_size=0", ["memory_size", "0"]),
+        ("--batch_size=two", ["batch_size", "two"]),
+        ("--steps=1.5", ["steps", "1.5"]),
+        ("--steps=150", ["steps", "validate_every"]),
+        ("--write_head_num=0", ["write_head_num", "0"]),
+        ("--shift_range=64", ["shift_range", "memory_size"]),
+        ("--learning_rate=nan", ["learning_rate", "nan"]),
+        ("--learning_rate=fast", ["learning_rate", "fast"]),
+        ("--learning_rate=-1", ["learning_rate", "-1"]),
+        ("--clip_norm=0", ["clip_norm", "0"]),
+        ("--clip_value=inf", ["clip_value", "inf"]),
+        ("--solved_below=nan", ["solved_below", "nan"]),
+        ("--mode=test", ["mode", "test"]),
+        ("--controller=gru", ["controller", "gru"]),
+        ("--task=sorting", ["task", "sorting"]),
+        ("--xla=perhaps", ["xla", "perhaps"]),
+        ("--seed=-1", ["seed", "-1"]),
+        ("--min_length=21", ["min_length=21", "max_length=20"]),
+        ("--bits=0", ["bits", "0"]),
+        ("--eval_sizes=10,ten", ["eval_sizes", "ten"]),
+        ("--eval_sizes=", ["eval_sizes"]),
+        ("--batchsize=3", ["batchsize"]),
+        ("stray", ["stray"]),
+        ("--flagfile=absent.cfg", ["absent.cfg"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_bad_flag_is_refused_and_nothing_is_written(flag, parts, tmp_path):
+    assert_refused(run_train(flag, cwd=tmp_path), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_flags_are_refused_before_tensorflow_is_imported():
+    command = (
+        "import sys, train\n"
+        "try: train.command_line(['train.py', '--memory_size=2'])\n"
+        "except SystemExit as end: print(end.code, 'tensorflow' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=environment
+    )
+    assert finished.stdout.split()[-1] == "False", finished.stderr
+
+
+@pytest.mark.parametrize(
+    "content, part",
+    [
+        (b"--memory=3\n", "memory"),
+        (b"rnn_size=3\n", "rnn_size=3"),
+        (b"\x00\xff\xfe binary \x80", "flags.cfg"),
+    ],
+    ids=["unknown key", "no dashes", "binary"],
+)
+def test_a_flagfile_that_is_none_is_refused(content, part, tmp_path):
+    (tmp_path / "flags.cfg").write_bytes(content)
+    assert_refused(run_train(f"--flagfile={tmp_path / 'flags.cfg'}", cwd=tmp_path), part)
+
+
+def test_a_logdir_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    logdir = tmp_path / "file" / "run"
+    assert_refused(run_train(*TINY, f"--logdir={logdir}"), str(logdir), "cannot be written")
+
+
+def test_a_logdir_that_holds_a_run_is_not_overwritten(run):
+    logdir, _ = run
+    before = (logdir / "result.json").read_text()
+    assert_refused(run_train(*TINY, f"--logdir={logdir}"), str(logdir), "holds a run already")
+    assert (logdir / "result.json").read_text() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["--logdir=nowhere"], ["--logdir="]], ids=str)
+def test_evaluating_a_folder_without_a_run_is_refused(arguments, tmp_path):
+    assert_refused(run_train("--mode=eval", *arguments, cwd=tmp_path), "--logdir")
+
+
+def test_evaluating_with_flags_that_contradict_the_run_is_refused(run):
+    logdir, _ = run
+    finished = run_train("--mode=eval", f"--logdir={logdir}", "--memory_size=16")
+    assert_refused(finished, "--memory_size=16", "--memory_size=8", str(logdir))
+    assert run_train(
+        "--mode=eval", f"--logdir={logdir}", "--memory_size=8", "--eval_sizes=2"
+    ).returncode == 0
+
+
+def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
+    logdir, _ = run
+    for name in ("flags.cfg", "model.keras"):
+        content = (logdir / name).read_bytes()
+        (tmp_path / name).write_bytes(content if name == "flags.cfg" else content[:100])
+    finished = run_train("--mode=eval", f"--logdir={tmp_path}", "--eval_sizes=2")
+    assert finished.returncode in (1, 2)
+    assert "model.keras cannot be loaded" in finished.stderr
+    assert "Traceback" not in finished.stderr
