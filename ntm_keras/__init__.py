@@ -9,8 +9,7 @@ from ntm_keras.metrics import (
 from ntm_keras.ntm import NTM, NTMCell, NTMState
 from ntm_keras.snowkylin import load_snowkylin_weights
 from ntm_keras.trace import NTMTrace, trace
-
-__version__ = "0.1.0"
+from ntm_keras.version import __version__
 
 __all__ = [
     "NTM",
@@ -21,6 +20,7 @@ __all__ = [
     "NTMTrace",
     "ShareWithoutError",
     "WrongBitsPerSequence",
+    "__version__",
     "load_snowkylin_weights",
     "trace",
 ]
