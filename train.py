@@ -61,7 +61,11 @@ flags.DEFINE_integer(
 )
 
 flags.DEFINE_integer(
-    "steps", 20000, "The most to train; a run ends when the task is solved.", 1, module_name=TRAINING
+    "steps",
+    20000,
+    "The most to train; a run ends when the task is solved.",
+    1,
+    module_name=TRAINING,
 )
 flags.DEFINE_integer("batch_size", 32, "Sequences of a training step.", 1, module_name=TRAINING)
 flags.DEFINE_enum(
@@ -410,7 +414,9 @@ def train(task) -> None:
                 callbacks.GradientNorm(),
                 callbacks.ScalarLog(logdir, FLAGS.batch_size),
                 callbacks.Measurements(os.path.join(logdir, "validation"), at_sizes, every=10),
-                callbacks.MachineImages(os.path.join(logdir, "train"), *next(iter(example)), every=10),
+                callbacks.MachineImages(
+                    os.path.join(logdir, "train"), *next(iter(example)), every=10
+                ),
                 callbacks.SafeCheckpoint(os.path.join(logdir, "model.keras")),
                 stop,
             ],
@@ -496,7 +502,9 @@ def show_example(model, task, written: str, size: Any) -> None:
         print(f"\n{title}")
         for channel in zip(*values.numpy()[0].tolist()):
             shown = mask.numpy()[0] if title != "input" else [1] * len(channel)
-            print("".join(" .#"[1 + (value > 0)] if on else " " for value, on in zip(channel, shown)))
+            print(
+                "".join(" .#"[1 + (value > 0)] if on else " " for value, on in zip(channel, shown))
+            )
 
 
 def _write_json(name: str, content: Any) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -66,7 +67,7 @@ class ScalarLog(keras.callbacks.Callback):
         super().__init__()
         self.batch_size = batch_size
         self._log_dir = log_dir
-        self._writers = {}
+        self._writers: dict[str, Any] = {}
 
     def on_train_begin(self, logs=None):
         for run in ("train", "validation"):
@@ -122,7 +123,7 @@ class Measurements(keras.callbacks.Callback):
         self._log_dir = log_dir
         self._measure = measure
         self._every = every
-        self._measured_at = None
+        self._measured_at = -1
 
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(self._log_dir)
@@ -175,7 +176,7 @@ class MachineImages(keras.callbacks.Callback):
         self._from_logits = from_logits
         self._every = every
         self._writer = None
-        self._drawn_at = None
+        self._drawn_at = -1
 
     def on_train_begin(self, logs=None):
         self._writer = tf.summary.create_file_writer(self._log_dir)

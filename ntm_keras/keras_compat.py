@@ -29,7 +29,7 @@ if hasattr(keras.layers, "AbstractRNNCell"):
     AbstractRNNCell = keras.layers.AbstractRNNCell
 else:
 
-    class AbstractRNNCell(keras.layers.Layer):
+    class AbstractRNNCell(keras.layers.Layer):  # type: ignore[no-redef, name-defined]
         """What Keras 2 calls an RNN cell; Keras 3 has no name for it.
 
         A cell has a `state_size`, an `output_size` and a `get_initial_state`, and

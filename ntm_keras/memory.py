@@ -64,9 +64,7 @@ def write(
     Returns:
         M_t, of the memory's shape.
     """
-    heads = list(
-        zip(*(tf.unstack(each, axis=1) for each in (weighting, erase_vector, add_vector)))
-    )
+    heads = list(zip(*(tf.unstack(each, axis=1) for each in (weighting, erase_vector, add_vector))))
     if order == "sequential":
         for head_weighting, head_erase, head_add in heads:
             memory = erase(memory, head_weighting, head_erase)

@@ -48,9 +48,7 @@ class _MeanPerSequence(keras.metrics.Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = tf.convert_to_tensor(y_pred)
         mask = _mask(logits, sample_weight)
-        return super().update_state(
-            self.per_sequence(tf.cast(y_true, logits.dtype), logits, mask)
-        )
+        return super().update_state(self.per_sequence(tf.cast(y_true, logits.dtype), logits, mask))
 
 
 @serializable

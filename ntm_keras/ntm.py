@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -256,8 +257,7 @@ class NTMCell(AbstractRNNCell):
         self.output_projection = self._projection(
             "output_projection",
             self.output_size,
-            self.rnn_size
-            + (read_width if self.output_source == "controller_and_reads" else 0),
+            self.rnn_size + (read_width if self.output_source == "controller_and_reads" else 0),
         )
         self.built = True
 
@@ -309,9 +309,7 @@ class NTMCell(AbstractRNNCell):
     def pack_state(self, state: NTMState) -> list[tf.Tensor]:
         """The flat list of states that Keras keeps, from an `NTMState`."""
         tensors = [*state.controller_state, *state[1:]]
-        return [
-            tf.reshape(tensor, [-1, size]) for tensor, size in zip(tensors, self.state_size)
-        ]
+        return [tf.reshape(tensor, [-1, size]) for tensor, size in zip(tensors, self.state_size)]
 
     def unpack_state(self, states: Sequence[tf.Tensor]) -> NTMState:
         """The `NTMState` in a flat list of states.
@@ -328,7 +326,9 @@ class NTMCell(AbstractRNNCell):
         return NTMState(
             list(controller_state),
             tf.reshape(read_vectors, [-1, self.read_head_num, self.memory_vector_dim]),
-            tf.reshape(weightings, [-1, self.read_head_num + self.write_head_num, self.memory_size]),
+            tf.reshape(
+                weightings, [-1, self.read_head_num + self.write_head_num, self.memory_size]
+            ),
             tf.reshape(memory_state, [-1, self.memory_size, self.memory_vector_dim]),
         )
 
@@ -509,9 +509,7 @@ class NTM(keras.layers.RNN):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         controllers.reset_dropout(self.cell.controller)
-        return super().call(
-            sequences, initial_state=initial_state, mask=mask, training=training
-        )
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def reset_state(self) -> None:
         """Sets the state of a stateful layer to the learned initial state."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,8 +23,8 @@ DESCRIPTIONS = {
     "Blue -1, white 0, red 1.",
     "add_vectors": "What each write head adds: components down, time across, heads side by side. "
     "Blue -1, white 0, red 1.",
-    "memory": "The memory after the last step: locations down, components across. Blue -1, white 0, "
-    "red 1.",
+    "memory": "The memory after the last step: locations down, components across. Blue -1, "
+    "white 0, red 1.",
     "target_output_error": "From top to bottom target, output and output minus target: bits down, "
     "time across. Target and output dark 0, bright 1; error blue -1, white 0, red 1.",
 }

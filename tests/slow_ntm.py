@@ -77,6 +77,12 @@ def lstm(x, h, c, kernel, recurrent_kernel, bias):
     return sigmoid(o) * np.tanh(c), c
 
 
+def taker(numbers):
+    """A function that takes the next so many of these numbers."""
+    remaining = iter(numbers)
+    return lambda count: np.array([next(remaining) for _ in range(count)])
+
+
 def run(cell, inputs):
     """Runs a built `NTMCell` with an LSTM controller over one sequence `(time, features)`.
 
@@ -98,11 +104,7 @@ def run(cell, inputs):
     history = []
     for x in inputs:
         h, c = lstm(np.concatenate([x, *read_vectors]), h, c, *lstm_weights)
-        emitted = list(h @ parameter_kernel + parameter_bias)
-
-        def take(count):
-            taken, emitted[:] = np.array(emitted[:count]), emitted[count:]
-            return taken
+        take = taker(h @ parameter_kernel + parameter_bias)
 
         new_weightings = []
         for previous in weightings:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+import slow_ntm
 import tensorflow as tf
 from gradients import assert_gradients_match
 
-import slow_ntm
 from ntm_keras import addressing
 
 BATCH, HEADS, SIZE, WIDTH = 2, 3, 7, 4
@@ -35,10 +35,7 @@ def shift_weightings(random, shift_range):
 
 def each_head(function, *arguments):
     return np.array(
-        [
-            [function(*(a[b, h] for a in arguments)) for h in range(HEADS)]
-            for b in range(BATCH)
-        ]
+        [[function(*(a[b, h] for a in arguments)) for h in range(HEADS)] for b in range(BATCH)]
     )
 
 
@@ -113,7 +110,9 @@ def test_the_gradient_at_a_constant_memory_is_finite_and_sane(value):
     memory = tf.fill([1, 128, 20], value)
     with tf.GradientTape() as tape:
         tape.watch(memory)
-        weighting = addressing.address_by_content(memory, tf.ones([1, 1, 20]), tf.fill([1, 1], 10.0))
+        weighting = addressing.address_by_content(
+            memory, tf.ones([1, 1, 20]), tf.fill([1, 1], 10.0)
+        )
         first = weighting[0, 0, 0]
     assert np.abs(tape.gradient(first, memory)).max() < 1e3
 

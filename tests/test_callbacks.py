@@ -29,7 +29,9 @@ def sequences(count=8):
 
 
 def fit(model, *used, epochs=2, **arguments):
-    return model.fit(sequences(), epochs=epochs, callbacks=list(used), verbose=0, shuffle=False, **arguments)
+    return model.fit(
+        sequences(), epochs=epochs, callbacks=list(used), verbose=0, shuffle=False, **arguments
+    )
 
 
 def events(folder):
@@ -154,7 +156,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_pat
     validation = {"training": None, "validation": sequences().map(spoilt)}[when]
     checkpoint = callbacks.SafeCheckpoint(str(path))
     with pytest.raises(callbacks.NonFiniteLossError, match="loss became nan by training step"):
-        model.fit(data, validation_data=validation, callbacks=[checkpoint], verbose=0, shuffle=False)
+        model.fit(
+            data, validation_data=validation, callbacks=[checkpoint], verbose=0, shuffle=False
+        )
     assert path.read_bytes() == saved
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+import slow_ntm
 from gradients import assert_gradients_match
 
-import slow_ntm
 from ntm_keras import memory
 
 BATCH, HEADS, SIZE, WIDTH = 2, 3, 7, 4

@@ -20,7 +20,9 @@ def logits(random):
 
 @pytest.fixture
 def mask():
-    return np.array([[0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1], [1] * 6, [0, 0, 0, 0, 0, 1]], "float32")
+    return np.array(
+        [[0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1], [1] * 6, [0, 0, 0, 0, 0, 1]], "float32"
+    )
 
 
 def nats(targets, logits):

@@ -142,7 +142,9 @@ def test_tensorboard_can_show_the_run(run):
 
 def test_evaluation_measures_every_size_and_shows_an_example(run):
     logdir, _ = run
-    finished = run_train("--mode=eval", f"--logdir={logdir}", "--eval_sizes=2,4", "--eval_sequences=9")
+    finished = run_train(
+        "--mode=eval", f"--logdir={logdir}", "--eval_sizes=2,4", "--eval_sequences=9"
+    )
     assert finished.returncode == 0, finished.stderr
     records = json.loads((logdir / "eval.json").read_text())
     assert [list(record) for record in records] == [
@@ -236,7 +238,9 @@ def test_a_later_flagfile_wins_over_an_earlier_one(tmp_path):
     assert (found["batch_size"], found["optimizer"]) == (9, "rmsprop")
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("**/*.cfg")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "configs").glob("**/*.cfg")), ids=lambda p: p.stem
+)
 def test_every_config_is_a_run_that_trains(config, tmp_path):
     small = TINY + ["--batch_size=2", f"--logdir={tmp_path / 'run'}"]
     finished = run_train(f"--flagfile={config}", *small)
@@ -371,9 +375,12 @@ def test_evaluating_with_flags_that_contradict_the_run_is_refused(run):
     logdir, _ = run
     finished = run_train("--mode=eval", f"--logdir={logdir}", "--memory_size=16")
     assert_refused(finished, "--memory_size=16", "--memory_size=8", str(logdir))
-    assert run_train(
-        "--mode=eval", f"--logdir={logdir}", "--memory_size=8", "--eval_sizes=2"
-    ).returncode == 0
+    assert (
+        run_train(
+            "--mode=eval", f"--logdir={logdir}", "--memory_size=8", "--eval_sizes=2"
+        ).returncode
+        == 0
+    )
 
 
 def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
