@@ -41,9 +41,10 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
     "Evaluation",
 )
 
-# Enough to see from one validation to the next how a run goes; what a run reports of itself at its
-# end is measured on --eval_sequences.
-_SEQUENCES_WHILE_TRAINING = 256
+# Sequences of a validation, and of each size measured while training: enough to see how a run goes.
+# What a run reports of itself at its end is measured on --eval_sequences.
+_VALIDATION_SEQUENCES = 256
+_SIZE_SEQUENCES = 64
 _EVAL_BATCH_SIZE = 64
 
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN)
@@ -322,7 +323,9 @@ def make_model(task):
         optimizer = keras.optimizers.RMSprop(
             FLAGS.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **clipping
         )
-    _compile(model, optimizer=optimizer, jit_compile=FLAGS.xla)
+    # Several steps in one call: Keras takes milliseconds between two calls.
+    steps_per_call = math.gcd(10, min(FLAGS.steps, FLAGS.validate_every))
+    _compile(model, optimizer=optimizer, jit_compile=FLAGS.xla, steps_per_execution=steps_per_call)
     return model
 
 
@@ -391,7 +394,7 @@ def train(task) -> None:
         return measured["wrong_bits_per_sequence"]
 
     def at_sizes() -> dict[str, float]:
-        records = measure(evaluator, task, sizes, _SEQUENCES_WHILE_TRAINING)
+        records = measure(evaluator, task, sizes, _SIZE_SEQUENCES)
         return {
             f"{name}_at_size/{record['size']}": record[name]
             for record in records
@@ -407,15 +410,13 @@ def train(task) -> None:
             task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths),
             epochs=FLAGS.steps // steps_per_epoch,
             steps_per_epoch=steps_per_epoch,
-            validation_data=task.validation(
-                _SEQUENCES_WHILE_TRAINING, _EVAL_BATCH_SIZE, FLAGS.seed
-            ),
+            validation_data=task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed),
             callbacks=[
                 callbacks.GradientNorm(),
                 callbacks.ScalarLog(logdir, FLAGS.batch_size),
-                callbacks.Measurements(os.path.join(logdir, "validation"), at_sizes, every=10),
+                callbacks.Measurements(os.path.join(logdir, "validation"), at_sizes, every=5),
                 callbacks.MachineImages(
-                    os.path.join(logdir, "train"), *next(iter(example)), every=10
+                    os.path.join(logdir, "train"), *next(iter(example)), every=2
                 ),
                 callbacks.SafeCheckpoint(os.path.join(logdir, "model.keras")),
                 stop,

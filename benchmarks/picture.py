@@ -3,7 +3,7 @@
   python benchmarks/picture.py --logdir=runs/copy/.. --output=docs/copy.png
 
 Left, from the top: inputs, what the write head adds, where it writes. Right: outputs, what the read
-head reads, where it reads. Time runs across; locations run down.
+head reads, where it reads. Time runs across; locations run down, as many as twice the length.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def column(vectors, moved, weightings) -> list:
     return [
         pictures.heatmap(values[0], size=(72, _WIDTH)),
         pictures.heatmap(values[1], -1, 1, pictures.DIVERGING, (100, _WIDTH)),
-        pictures.heatmap(values[2], size=(384, _WIDTH)),
+        pictures.heatmap(values[2], size=(280, _WIDTH)),
     ]
 
 
@@ -49,8 +49,11 @@ def main(_) -> None:
     trace = ntm_keras.trace(layer.cell, inputs)
     answers = tf.sigmoid(trace.outputs[0]) * mask[0][:, tf.newaxis]
     answers = tf.pad(answers, [[0, 0], [0, 1]])  # as high as the inputs, which have a delimiter
-    left = column(inputs[0], trace.add_vector[0, :, 0], trace.write_weightings[0, :, 0])
-    right = column(answers, trace.read_vectors[0, :, 0], trace.read_weightings[0, :, 0])
+    shown = 2 * FLAGS.length
+    write_weightings = trace.write_weightings[0, :, 0, :shown]
+    read_weightings = trace.read_weightings[0, :, 0, :shown]
+    left = column(inputs[0], trace.add_vector[0, :, 0], write_weightings)
+    right = column(answers, trace.read_vectors[0, :, 0], read_weightings)
     columns = [pictures.stack(each) for each in (left, right)]
     tf.io.write_file(FLAGS.output, tf.io.encode_png(pictures.stack(columns, axis=1)))
 

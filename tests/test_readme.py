@@ -1,0 +1,45 @@
+"""README's code blocks are run, and its command lines are checked."""
+
+import dataclasses
+import pathlib
+import re
+import shlex
+
+import pytest
+from test_train import flags_of
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    parts = [part.strip() for line in lines for part in line.split("&&")]
+    return [shlex.split(part) for part in parts if "train.py" in part]
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.split("\n")[-2][:40])
+def test_python_blocks_run(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "readme"}
+    exec(code, names)
+    if "Echo" in names:
+        task = names["Echo"]()
+        assert [field.name for field in dataclasses.fields(task)] == ["bits", "max_length"]
+        inputs, targets, mask = next(iter(task.training(3, seed=0)))
+        assert inputs.shape[-1] == task.input_width and targets.shape[-1] == task.output_width
+        assert mask.shape == inputs.shape[:2]
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "--mode=eval" not in c], ids=" ".join)
+def test_command_lines_have_flags_that_exist(command):
+    assert flags_of(*command[2:])["task"] == "copy"
+
+
+def test_files_that_it_links_to_exist():
+    for name in re.findall(r"\]\(([\w./]+)\)", README):
+        assert (ROOT / name).exists(), name
