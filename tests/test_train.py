@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 def test_the_end_of_a_run_says_how_it_went(run):
     logdir, printed = run
     assert re.search(r"Not solved after 4 steps, 16 sequences, \d+ seconds", printed)
-    assert re.search(r"Wrong bits per sequence: \d+\.\d+", printed)
+    assert re.search(r"\d+\.\d+ wrong bits per sequence", printed)
     assert re.search(rf"tensorboard .*--logdir {re.escape(str(logdir))}", printed)
 
 
@@ -61,7 +61,7 @@ def test_the_same_stands_in_result_json(run):
     ]
     assert result["solved"] is False
     assert (result["steps"], result["sequences"]) == (4, 16)
-    assert f"Wrong bits per sequence: {result['wrong_bits_per_sequence']:.4f}" in printed
+    assert f"{result['wrong_bits_per_sequence']:.4f} wrong bits per sequence" in printed
     assert result["flags"]["rnn_size"] == 6 and result["flags"]["max_length"] == 3
 
 
@@ -198,10 +198,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
 def flags_of(*arguments):
     """The flags that a run with these arguments would have, without making it."""
     command = (
-        "import sys, train\n"
-        "argv = train.arguments(['train.py', *sys.argv[1:]])\n"
-        "train.FLAGS(argv)\n"
-        "print(__import__('json').dumps(train.flag_values(*train.GROUPS)))"
+        "import json, sys\n"
+        "from configs import command_line\n"
+        "command_line.parse(command_line.arguments(['train.py', *sys.argv[1:]]))\n"
+        "print(json.dumps(command_line.flag_values(*command_line.GROUPS)))"
     )
     finished = subprocess.run(
         [sys.executable, "-c", command, *arguments],
@@ -329,7 +329,7 @@ def test_a_bad_flag_is_refused_and_nothing_is_written(flag, parts, tmp_path):
 def test_bad_flags_are_refused_before_tensorflow_is_imported():
     command = (
         "import sys, train\n"
-        "try: train.command_line(['train.py', '--memory_size=2'])\n"
+        "try: train.run(['train.py', '--memory_size=2'])\n"
         "except SystemExit as end: print(end.code, 'tensorflow' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,1 @@
+"""Settings of runs worth repeating, and the command line that takes them."""
