@@ -183,7 +183,7 @@ def arguments(argv: list[str]) -> list[str]:
     flagfiles, own = _take(argv[1:], "flagfile")
     underneath = [flag for path in flagfiles for flag in _read_flagfile(path)]
 
-    def value(name: str, default: str) -> str:
+    def value(name: str, default: Any) -> str:
         return ([default] + _take(underneath + own, name)[0])[-1]
 
     if value("mode", "train") == "eval":
