@@ -174,7 +174,7 @@ class NTMCell(AbstractRNNCell):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self._controller_argument = controller
+        self._controller_name = controller if isinstance(controller, str) else None
         self.controller = controllers.make_controller(
             controller, self.rnn_size, self.controller_layers, self.dtype_policy
         )
@@ -391,9 +391,7 @@ class NTMCell(AbstractRNNCell):
         return addressing.sharpen(weighting, parameters.sharpening)
 
     def get_config(self) -> dict[str, Any]:
-        controller = self._controller_argument
-        if not isinstance(controller, str):
-            controller = keras.layers.serialize(self.controller)
+        controller = self._controller_name or keras.layers.serialize(self.controller)
         memory_initializer = self.memory_initializer
         if not isinstance(memory_initializer, str):
             memory_initializer = keras.initializers.serialize(memory_initializer)

@@ -48,8 +48,7 @@ def test_validation_mixes_all_trained_lengths():
 def test_training_batches_share_one_length_each():
     task = Copy(bits=3, min_length=2, max_length=9)
     seen = set()
-    for number in range(60):
-        batch = batch_of(task.training(4, seed=0, first_step=number))
+    for batch in task.training(4, seed=0).take(60).as_numpy_iterator():
         (length,) = set(assert_are_copies(batch, 3))
         seen.add(length)
     assert seen == set(range(2, 10))

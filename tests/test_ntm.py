@@ -90,7 +90,7 @@ def test_gradients_equal_finite_differences(random):
         np.testing.assert_allclose(np.sum(gradient * towards), numeric, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -323,8 +323,8 @@ def test_it_learns_with_fit(random):
     targets = np.roll(inputs, 1, axis=1)
     targets[:, 0] = 0
     model = keras.Sequential([keras.Input([None, 3]), layer_of(rnn_size=32, return_sequences=True)])
-    model.compile(keras.optimizers.Adam(1e-2), keras.losses.BinaryCrossentropy(from_logits=True))
-    losses = model.fit(inputs, targets, epochs=60, batch_size=32, verbose=0).history["loss"]
+    model.compile(keras.optimizers.Adam(2e-2), keras.losses.BinaryCrossentropy(from_logits=True))
+    losses = model.fit(inputs, targets, epochs=30, batch_size=32, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
 
 
