@@ -12,7 +12,6 @@ eval.json, model.keras and what TensorBoard shows.
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import math
@@ -26,7 +25,7 @@ from absl import app, flags
 
 from configs import command_line
 from configs.command_line import BadInput, flag_values
-from tasks import TASKS
+from tasks import task_class
 
 _STARTED = time.perf_counter()
 
@@ -41,10 +40,8 @@ _EVAL_BATCH_SIZE = 64
 
 def make_task():
     """The task that the flags describe."""
-    task_class = TASKS[FLAGS.task]
-    limits = {field.name: FLAGS[field.name].value for field in dataclasses.fields(task_class)}
     try:
-        return task_class(**limits)
+        return task_class(FLAGS.task)(**flag_values(command_line.TASK))
     except ValueError as error:
         raise BadInput(f"--task={FLAGS.task}: {error}") from error
 
@@ -86,7 +83,7 @@ def make_model(task):
     )
     inputs = keras.Input([None, task.input_width])
     model = keras.Model(inputs, layer(inputs))
-    clipping = {"global_clipnorm": FLAGS.clip_norm, "clipvalue": FLAGS.clip_value}
+    clipping = {"global_clipnorm": FLAGS.clip_norm or None, "clipvalue": FLAGS.clip_value or None}
     if FLAGS.optimizer == "adam":
         optimizer = keras.optimizers.Adam(FLAGS.learning_rate, **clipping)
     else:
@@ -161,7 +158,8 @@ def train(task) -> None:
         tested.update(evaluator.evaluate(sequences, verbose=0, return_dict=True))
         return tested["wrong_bits_per_sequence"]
 
-    stop = callbacks.StopWhenSolved(FLAGS.solved_below or task.solved_below, test)
+    below = FLAGS.solved_below or task.solved_below
+    stop = callbacks.StopWhenSolved(below, test)
     steps_per_epoch = min(FLAGS.steps, FLAGS.validate_every)
     write_settings(FLAGS.logdir)
     try:
@@ -175,13 +173,15 @@ def train(task) -> None:
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except callbacks.NonFiniteLossError as error:
+        kept = os.path.exists(os.path.join(FLAGS.logdir, "model.keras"))
         raise BadInput(
-            f"{error}; the model before is in {FLAGS.logdir}. "
+            f"{error}. {f'The model before is in {FLAGS.logdir}.' if kept else ''} "
             "Try a smaller --learning_rate or a --clip_norm."
         ) from error
     if not stop.solved:
         test(FLAGS.steps)
-    report(stop.solved, int(model.optimizer.iterations), tested)
+    solved = tested["wrong_bits_per_sequence"] < below
+    report(solved, int(model.optimizer.iterations), tested)
 
 
 def make_callbacks(task, evaluator) -> list:
@@ -223,13 +223,15 @@ def report(solved: bool, steps: int, tested: dict[str, float]) -> None:
         "flags": flag_values(*command_line.GROUPS),
     }
     _write_json("result.json", result)
+    tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
+    tensorboard += ["--logdir", FLAGS.logdir]
     print(
         f"\n{'Solved' if solved else 'Not solved'} after {steps} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
         f"On fresh sequences: {result['wrong_bits_per_sequence']:.4f} wrong bits per sequence,"
         f" cost {result['cost_bits_per_sequence']:.3f} bits.\n"
         f"The run is in {FLAGS.logdir}; watch it with\n"
-        f"  tensorboard --samples_per_plugin=images=100 --logdir {shlex.quote(FLAGS.logdir)}"
+        f"  {shlex.join(tensorboard)}"
     )
 
 
@@ -258,8 +260,8 @@ def evaluate(task) -> None:
     path = os.path.join(FLAGS.logdir, "model.keras")
     try:
         model = keras.models.load_model(path, compile=False)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} cannot be loaded: {error}") from error
+    except Exception as error:  # Of a damaged file Keras raises whatever its parts raise.
+        raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
     sizes = eval_sizes(task)
     records = measure(make_evaluator(model), task, sizes, FLAGS.eval_sequences)
     print(f"{'size':>8} {'sequences':>10} {'cost, bits':>12} {'wrong bits':>12} {'no error':>10}")
@@ -289,9 +291,13 @@ def show_example(model, task, written: str, size: Any) -> None:
 
 
 def _write_json(name: str, content: Any) -> None:
-    with open(os.path.join(FLAGS.logdir, name), "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
+    path = os.path.join(FLAGS.logdir, name)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error}") from error
 
 
 def main(argv: list[str]) -> None:
@@ -299,28 +305,16 @@ def main(argv: list[str]) -> None:
         raise BadInput(f"unexpected argument {argv[1]!r}: flags begin with --.")
     task = make_task()
     eval_sizes(task)
-    if FLAGS.mode == "eval":
-        command_line.refuse_contradictions(FLAGS.logdir)
-    elif FLAGS.logdir is None:
-        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        FLAGS.logdir = os.path.join("runs", FLAGS.task, now)
     if FLAGS.mode == "train":
+        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        FLAGS.logdir = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
         make_folder(FLAGS.logdir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     {"train": train, "eval": evaluate}[FLAGS.mode](task)
 
 
-def run(argv: list[str]) -> None:
-    """Runs train.py as from a shell: what the user can mend ends it with one line, no traceback."""
+if __name__ == "__main__":
     try:
-        argv = command_line.arguments(argv)
-        if any(flag.lstrip("-") in ("help", "helpshort", "h") for flag in argv[1:]):
-            print(command_line.manual(__doc__))
-            return
-        app.run(main, argv, flags_parser=command_line.parse)
+        app.run(main, flags_parser=command_line.parse)
     except BadInput as error:
         sys.exit(f"train.py: {error}")
-
-
-if __name__ == "__main__":
-    run(sys.argv)

@@ -9,11 +9,12 @@ import argparse
 import dataclasses
 import math
 import os
+import sys
 from typing import Any
 
 from absl import flags
 
-from tasks import TASKS
+from tasks import TASKS, task_class
 
 FLAGS = flags.FLAGS
 CONFIGS = os.path.dirname(os.path.abspath(__file__))
@@ -58,10 +59,16 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float("learning_rate", 1e-3, "The optimizer's.", module_name=TRAINING)
 flags.DEFINE_float(
-    "clip_norm", None, "Scale the gradient down to this global norm.", module_name=TRAINING
+    "clip_norm",
+    0.0,
+    "Scale the gradient down to this global norm; 0: do not.",
+    module_name=TRAINING,
 )
 flags.DEFINE_float(
-    "clip_value", None, "Clip every component of the gradient to +- this.", module_name=TRAINING
+    "clip_value",
+    0.0,
+    "Clip every component of the gradient to +- this; 0: do not.",
+    module_name=TRAINING,
 )
 flags.DEFINE_boolean(
     "mix_lengths",
@@ -144,12 +151,25 @@ flags.DEFINE_integer(
     "eval_sequences", 1000, "Sequences to measure on, at each size.", 1, module_name=EVALUATION
 )
 
-for _name in ("learning_rate", "clip_norm", "clip_value", "solved_below"):
+for _name in ("learning_rate", "solved_below"):
     flags.register_validator(
         _name,
         lambda value: value is None or (math.isfinite(value) and value > 0),
         "must be a finite number above 0",
     )
+for _name in ("clip_norm", "clip_value"):
+    flags.register_validator(
+        _name,
+        lambda value: math.isfinite(value) and value >= 0,
+        "must be a finite number, 0 or above",
+    )
+
+
+@flags.multi_flags_validator(
+    ["clip_norm", "clip_value"], "one of --clip_norm and --clip_value must be 0"
+)
+def _one_clipping(values):
+    return 0 in (values["clip_norm"], values["clip_value"])
 
 
 @flags.multi_flags_validator(
@@ -172,63 +192,104 @@ class BadInput(Exception):
     """A run cannot be made, or go on, with what the user gave; the message says why."""
 
 
-def arguments(argv: list[str]) -> list[str]:
-    """The command line with the flags of its flagfile, or of the task's config, put before it.
+def parse(argv: list[str]) -> list[str]:
+    """Gives the flags their values: the flagfile's or the config's first, then the command line's.
 
-    Defines the flags of the task on the way.
+    An evaluation begins with the flags of its run.
+
+    Returns:
+        What of the command line is no flag.
 
     Raises:
-        BadInput: A flagfile, or the run to evaluate, cannot be read.
+        BadInput: A flag or a flagfile is wrong, or contradicts the run to evaluate.
     """
-    flagfiles, own = _take(argv[1:], "flagfile")
-    underneath = [flag for path in flagfiles for flag in _read_flagfile(path)]
+    flagfiles, own = _take("flagfile", argv[1:])
+    underneath = [(path, _read_flagfile(path)) for path in flagfiles]
 
-    def value(name: str, default: Any) -> str:
-        return ([default] + _take(underneath + own, name)[0])[-1]
+    def latest(name: str, default: str) -> str:
+        everything = [token for _, tokens in underneath for token in tokens] + own
+        return ([default] + _take(name, everything)[0])[-1]
 
-    if value("mode", "train") == "eval":
-        underneath = _run_flags(value("logdir", "")) + underneath
-    task_name = value("task", FLAGS["task"].default)
+    evaluates = latest("mode", "train") == "eval"
+    if evaluates:
+        path = _flags_of_run(latest("logdir", ""))
+        underneath.insert(0, (path, _read_flagfile(path)))
+    task_name = latest("task", "copy")
     config = os.path.join(CONFIGS, f"{task_name}.cfg")
-    if not flagfiles and value("mode", "train") == "train" and os.path.exists(config):
-        underneath = _read_flagfile(config)
+    if not underneath and os.path.exists(config):
+        underneath = [(config, _read_flagfile(config))]
     if task_name in TASKS:
         _define_task_flags(task_name)
-    return argv[:1] + underneath + own
+    if {"--help", "--helpshort", "-h"} & set(own):
+        print(manual())
+        sys.exit(0)
+
+    runs_own: dict[str, Any] = {}
+    for path, tokens in underneath:
+        left = _give_values([path, *tokens], f"{path}: ")
+        if left:
+            raise BadInput(f"{path}: {left[0]!r} is no flag: flags begin with --.")
+        runs_own = runs_own or flag_values(RUN, TRAINING, MACHINE, TASK)
+    left = _give_values([argv[0], *own], "")
+    if evaluates:
+        _refuse_contradictions(runs_own)
+    return argv[:1] + left
 
 
-def _take(args: list[str], name: str) -> tuple[list[str], list[str]]:
-    """The values that a flag is given, and what is left of the arguments without it."""
-    parser = argparse.ArgumentParser("train.py", "", add_help=False, allow_abbrev=False)
+def _take(name: str, tokens: list[str]) -> tuple[list[str], list[str]]:
+    """The values that a flag is given in a command line, and the command line without it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(f"--{name}", f"-{name}", action="append", default=[], dest="values")
-    taken, left = parser.parse_known_args(args)
+    try:
+        taken, left = parser.parse_known_args(tokens)
+    except argparse.ArgumentError as error:
+        raise BadInput(f"--{name}: {error.message}") from error
     return taken.values, left
+
+
+def _give_values(tokens: list[str], where: str) -> list[str]:
+    """Lets absl parse a command line; returns what of it is no flag."""
+    try:
+        return FLAGS(tokens)[1:]
+    except flags.Error as error:
+        raise BadInput(where + " ".join(str(error).split())) from error
 
 
 def _read_flagfile(path: str) -> list[str]:
     try:
+        if not path:
+            raise OSError("it has no name")
         return FLAGS.read_flags_from_files([f"--flagfile={path}"])
     except (flags.Error, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"--flagfile={path} cannot be read as a flagfile: {error}") from error
 
 
-def _run_flags(logdir: str) -> list[str]:
-    """The flags that the run in this folder was made with."""
+def _flags_of_run(logdir: str) -> str:
     path = os.path.join(logdir, "flags.cfg")
-    if not os.path.isfile(path):
+    if not (logdir and os.path.isfile(path)):
         raise BadInput(f"--mode=eval needs the folder of a run. Received: --logdir={logdir}")
-    return _read_flagfile(path)
+    return path
 
 
 def _define_task_flags(task_name: str) -> None:
-    for field in dataclasses.fields(TASKS[task_name]):
+    for field in dataclasses.fields(task_class(task_name)):
         default: Any = field.default
         description, at_least = (field.metadata[key] for key in ("description", "at_least"))
         flags.DEFINE_integer(field.name, default, description, at_least, module_name=TASK)
 
 
-def manual(introduction: str) -> str:
-    """What --helpshort prints: the introduction, then the flags in their groups."""
+def _refuse_contradictions(runs_own: dict[str, Any]) -> None:
+    for name, value in flag_values(RUN, TRAINING, MACHINE, TASK).items():
+        if value != runs_own[name]:
+            raise BadInput(
+                f"--{name}={value} contradicts the run in {FLAGS.logdir}, "
+                f"which has --{name}={runs_own[name]}."
+            )
+
+
+def manual() -> str:
+    """What --helpshort prints: what train.py is for, then its flags in their groups."""
+    introduction = sys.modules["__main__"].__doc__ or ""
     return "\n".join([introduction, *(FLAGS.module_help(group) for group in GROUPS)])
 
 
@@ -237,23 +298,3 @@ def flag_values(*groups: str) -> dict[str, Any]:
     by_group = FLAGS.flags_by_module_dict()
     values = {flag.name: flag.value for group in groups for flag in by_group[group]}
     return {name: value for name, value in values.items() if name not in ("mode", "logdir")}
-
-
-def refuse_contradictions(logdir: str) -> None:
-    """Raises BadInput if flags of the command line differ from those of the run to evaluate."""
-    recorded = set(_read_flagfile(os.path.join(logdir, "flags.cfg")))
-    for name, value in flag_values(RUN, TRAINING, MACHINE, TASK).items():
-        if value is not None and f"--{name}={value}" not in recorded:
-            runs_own = [line for line in recorded if line.startswith(f"--{name}=")]
-            raise BadInput(
-                f"--{name}={value} contradicts the run in {logdir}, "
-                f"which has {runs_own[0] if runs_own else f'no --{name}'}."
-            )
-
-
-def parse(argv: list[str]) -> list[str]:
-    """Gives the flags their values; returns what is left. Raises BadInput."""
-    try:
-        return FLAGS(argv)
-    except flags.Error as error:
-        raise BadInput(" ".join(str(error).split())) from error

@@ -27,7 +27,7 @@ class GradientNorm(keras.callbacks.Callback):
     before has to be compiled again.
     """
 
-    def set_model(self, model) -> None:
+    def set_model(self, model: Any) -> None:
         super().set_model(model)
         if not hasattr(model.optimizer, "gradient_norm"):
             _record_gradient_norm(model.optimizer)
@@ -37,7 +37,7 @@ class GradientNorm(keras.callbacks.Callback):
             logs["gradient_norm"] = float(self.model.optimizer.gradient_norm)
 
 
-def _record_gradient_norm(optimizer) -> None:
+def _record_gradient_norm(optimizer: Any) -> None:
     """Makes an optimizer keep the norm of what it is given: no callback sees the gradients."""
     optimizer.gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
     apply_gradients = optimizer.apply_gradients
@@ -152,14 +152,14 @@ class MachineImages(keras.callbacks.Callback):
     For every layer of the model whose cell is an `NTMCell`: the read and the write weightings
     (locations down, time across, as in the paper's figure 6; several heads side by side), the
     read and the add vectors (time across), and the memory after the last step (locations down).
-    With targets, also target, output and error, one below the other (time across).
+    With targets, also target, output and error, side by side (time across).
 
     Args:
         log_dir: Where to write.
         inputs: What the model is called with; of a batch, the first sequence is drawn.
         targets: `(batch, time, bits)`, 0 or 1.
-        mask: `(batch, time)`, 1 where an answer counts; the rest of target, output and error is
-            drawn as 0.
+        mask: `(batch, time)`, 1 where an answer counts; of target, output and error only these
+            steps are drawn.
         from_logits: Whether the model's outputs still need the sigmoid.
         every: Draw after every so many epochs, and when training ends.
 
@@ -167,7 +167,15 @@ class MachineImages(keras.callbacks.Callback):
         ValueError: At the first drawing: the model has no layer whose cell is an `NTMCell`.
     """
 
-    def __init__(self, log_dir, inputs, targets=None, mask=None, from_logits=True, every=1):
+    def __init__(
+        self,
+        log_dir: str,
+        inputs: Any,
+        targets: tf.Tensor | None = None,
+        mask: tf.Tensor | None = None,
+        from_logits: bool = True,
+        every: int = 1,
+    ):
         super().__init__()
         self._log_dir = log_dir
         self._inputs = tf.nest.map_structure(lambda batch: tf.convert_to_tensor(batch[:1]), inputs)
@@ -175,7 +183,7 @@ class MachineImages(keras.callbacks.Callback):
         self._mask = mask
         self._from_logits = from_logits
         self._every = every
-        self._writer = None
+        self._writer: Any = None
         self._drawn_at = -1
 
     def on_train_begin(self, logs=None):
@@ -241,7 +249,7 @@ class SafeCheckpoint(keras.callbacks.Callback):
         self.model.save(f"{root}.part{extension}")
         os.replace(f"{root}.part{extension}", self._path)
 
-    def _check(self, name: str, logs) -> None:
+    def _check(self, name: str, logs: Any) -> None:
         value = (logs or {}).get(name, 0.0)
         if not math.isfinite(value):
             step = int(self.model.optimizer.iterations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
@@ -18,7 +20,7 @@ class FeedforwardCell(AbstractRNNCell):
         layers: Number of layers.
     """
 
-    def __init__(self, units: int, layers: int = 1, **kwargs):
+    def __init__(self, units: int, layers: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
         self.units = units
         self.layers = [
@@ -53,7 +55,7 @@ class FeedforwardCell(AbstractRNNCell):
         return {**super().get_config(), "units": self.units, "layers": len(self.layers)}
 
 
-def make_controller(controller, units: int, layers: int, dtype):
+def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:
     """The controller cell that `NTMCell`'s arguments `controller` and `controller_layers` name.
 
     Args:
@@ -82,7 +84,7 @@ def make_controller(controller, units: int, layers: int, dtype):
     return controller
 
 
-def _named_controller(name: str, units: int, layers: int, dtype):
+def _named_controller(name: str, units: int, layers: int, dtype: Any) -> Any:
     if name == "feedforward":
         return FeedforwardCell(units, layers, name="controller", dtype=dtype)
     cell_class = {"lstm": keras.layers.LSTMCell, "rnn": keras.layers.SimpleRNNCell}[name]
@@ -92,8 +94,9 @@ def _named_controller(name: str, units: int, layers: int, dtype):
     return keras.layers.StackedRNNCells(cells, name="controller", dtype=dtype)
 
 
-def _check_cell(cell, units: int, layers: int) -> None:
-    if not (hasattr(cell, "call") and hasattr(cell, "state_size")):
+def _check_cell(cell: Any, units: int, layers: int) -> None:
+    is_cell = hasattr(cell, "call") and hasattr(cell, "state_size")
+    if not is_cell or isinstance(cell, keras.layers.RNN):
         raise ValueError(
             "Argument `controller` must be a Keras RNN cell, with `call` and `state_size`. "
             f"Received: controller={cell!r}"
@@ -103,7 +106,8 @@ def _check_cell(cell, units: int, layers: int) -> None:
             "Argument `controller_layers` stacks named controllers only; stack given cells with "
             f"keras.layers.StackedRNNCells. Received: controller_layers={layers}"
         )
-    output_size = getattr(cell, "output_size", None) or tf.nest.flatten(cell.state_size)[0]
+    sizes = [getattr(cell, "output_size", None), *tf.nest.flatten(cell.state_size)]
+    output_size = next((size for size in sizes if size is not None), None)
     if output_size != units:
         raise ValueError(
             "Argument `controller` must be a cell whose output is `rnn_size` wide. "
@@ -111,7 +115,9 @@ def _check_cell(cell, units: int, layers: int) -> None:
         )
 
 
-def run_controller(cell, inputs: tf.Tensor, flat_states: list[tf.Tensor]):
+def run_controller(
+    cell: Any, inputs: tf.Tensor, flat_states: list[tf.Tensor]
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Runs one step of a controller whose states come and go as a flat list.
 
     Args:
@@ -127,7 +133,7 @@ def run_controller(cell, inputs: tf.Tensor, flat_states: list[tf.Tensor]):
     return output, tf.nest.flatten(new_states)
 
 
-def reset_dropout(cell) -> None:
+def reset_dropout(cell: Any) -> None:
     """Makes a cell draw new dropout masks: Keras's RNN layers reset only the cell they hold."""
     for inner in getattr(cell, "cells", [cell]):
         if hasattr(inner, "reset_dropout_mask"):

@@ -7,6 +7,7 @@ mask `(batch, time)`: 1 where an answer counts, 0 elsewhere.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -27,7 +28,7 @@ class BitCrossentropy(keras.losses.Loss):
     0.6931
     """
 
-    def __init__(self, name: str = "bit_crossentropy", **kwargs):
+    def __init__(self, name: str = "bit_crossentropy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -35,20 +36,17 @@ class BitCrossentropy(keras.losses.Loss):
         bits = tf.cast(tf.shape(y_pred)[-1], nats.dtype)
         return tf.math.divide_no_nan(tf.reduce_sum(nats * mask), tf.reduce_sum(mask) * bits)
 
-    def call(self, y_true, y_pred):
-        return _nats_per_step(y_true, y_pred, None)[0]
-
 
 class _MeanPerSequence(keras.metrics.Mean):
     """The mean over sequences of what `per_sequence` says of each."""
 
-    def per_sequence(self, targets, logits, mask) -> tf.Tensor:
+    def per_sequence(self, targets: Any, logits: Any, mask: Any) -> tf.Tensor:
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        logits = tf.convert_to_tensor(y_pred)
+        logits = tf.cast(y_pred, tf.float32)
         mask = _mask(logits, sample_weight)
-        return super().update_state(self.per_sequence(tf.cast(y_true, logits.dtype), logits, mask))
+        return super().update_state(self.per_sequence(tf.cast(y_true, tf.float32), logits, mask))
 
 
 @serializable
@@ -63,7 +61,7 @@ class CostPerSequence(_MeanPerSequence):
     8.0
     """
 
-    def __init__(self, name: str = "cost_bits_per_sequence", **kwargs):
+    def __init__(self, name: str = "cost_bits_per_sequence", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
     def per_sequence(self, targets, logits, mask):
@@ -83,7 +81,7 @@ class WrongBitsPerSequence(_MeanPerSequence):
     8.0
     """
 
-    def __init__(self, name: str = "wrong_bits_per_sequence", **kwargs):
+    def __init__(self, name: str = "wrong_bits_per_sequence", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
     def per_sequence(self, targets, logits, mask):
@@ -94,26 +92,27 @@ class WrongBitsPerSequence(_MeanPerSequence):
 class ShareWithoutError(_MeanPerSequence):
     """The share of sequences in which every bit is answered rightly."""
 
-    def __init__(self, name: str = "share_without_error", **kwargs):
+    def __init__(self, name: str = "share_without_error", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
     def per_sequence(self, targets, logits, mask):
         return tf.cast(tf.equal(_wrong_bits(targets, logits, mask), 0), tf.float32)
 
 
-def _mask(logits, sample_weight) -> tf.Tensor:
+def _mask(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
     if sample_weight is None:
-        return tf.ones(tf.shape(logits)[:-1], logits.dtype)
-    return tf.cast(sample_weight, logits.dtype)
+        return tf.ones(tf.shape(logits)[:-1])
+    return tf.cast(sample_weight, tf.float32)
 
 
 def _nats_per_step(targets, logits, mask):
-    """The cross-entropy of every step, summed over its bits, and the mask as a tensor."""
-    logits = tf.convert_to_tensor(logits)
-    nats = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, logits.dtype), logits)
+    """The cross-entropy of every step, summed over its bits, and the mask: both float32, since
+    half precision cannot count far."""
+    logits = tf.cast(logits, tf.float32)
+    nats = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, tf.float32), logits)
     return tf.reduce_sum(nats, axis=-1), _mask(logits, mask)
 
 
 def _wrong_bits(targets, logits, mask):
     wrong = tf.cast(tf.not_equal(logits > 0, targets > 0.5), tf.float32)
-    return tf.reduce_sum(wrong * tf.cast(mask, tf.float32)[:, :, tf.newaxis], axis=[1, 2])
+    return tf.reduce_sum(wrong * mask[:, :, tf.newaxis], axis=[1, 2])

@@ -143,7 +143,7 @@ class NTMCell(AbstractRNNCell):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self._input_width = None
@@ -261,7 +261,7 @@ class NTMCell(AbstractRNNCell):
         )
         self.built = True
 
-    def _projection(self, name: str, width: int, input_width: int):
+    def _projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
         projection = keras.layers.Dense(
             width,
             kernel_initializer=_copy(self.kernel_initializer),
@@ -275,11 +275,13 @@ class NTMCell(AbstractRNNCell):
             projection.build((None, input_width))
         return projection
 
-    def get_initial_state(self, inputs=None, batch_size=None, dtype=None) -> list[tf.Tensor]:
+    def get_initial_state(
+        self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
+    ) -> list[tf.Tensor]:
         """The state before the first step, the same for every sequence of a batch.
 
         Args:
-            inputs: A batch, from which to take batch size and dtype, as Keras 2 may give it.
+            inputs: A batch from which to take the batch size, as Keras 2 may give it.
             batch_size: Number of sequences, a Python integer or a scalar tensor.
             dtype: By default the cell's compute dtype.
 
@@ -287,7 +289,7 @@ class NTMCell(AbstractRNNCell):
             The flat list of states, one `(batch_size, size)` for each of `state_size`.
         """
         if inputs is not None:
-            batch_size, dtype = tf.shape(inputs)[0], dtype or inputs.dtype
+            batch_size = tf.shape(inputs)[0]
         controllers.reset_dropout(self.controller)
 
         def batch(weight, constrain=tf.identity):
@@ -309,7 +311,10 @@ class NTMCell(AbstractRNNCell):
     def pack_state(self, state: NTMState) -> list[tf.Tensor]:
         """The flat list of states that Keras keeps, from an `NTMState`."""
         tensors = [*state.controller_state, *state[1:]]
-        return [tf.reshape(tensor, [-1, size]) for tensor, size in zip(tensors, self.state_size)]
+        return [
+            tf.reshape(tensor, [-1, size])
+            for tensor, size in zip(tensors, self.state_size, strict=True)
+        ]
 
     def unpack_state(self, states: Sequence[tf.Tensor]) -> NTMState:
         """The `NTMState` in a flat list of states.
@@ -348,7 +353,7 @@ class NTMCell(AbstractRNNCell):
         """
         controller_output, controller_state = controllers.run_controller(
             self.controller,
-            tf.concat([inputs, *tf.unstack(state.read_vectors, axis=1)], axis=-1),
+            self._with_reads(inputs, state.read_vectors),
             state.controller_state,
         )
         parameters = heads.head_parameters(
@@ -368,27 +373,34 @@ class NTMCell(AbstractRNNCell):
             self.write_order,
         )
         if self.output_source == "controller_and_reads":
-            controller_output = tf.concat(
-                [controller_output, *tf.unstack(read_vectors, axis=1)], axis=-1
-            )
+            controller_output = self._with_reads(controller_output, read_vectors)
         return NTMStep(
             self.output_projection(controller_output),
             parameters,
             NTMState(controller_state, read_vectors, weightings, new_memory),
         )
 
+    def _with_reads(self, features: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+        width = self.read_head_num * self.memory_vector_dim
+        return tf.concat([features, tf.reshape(read_vectors, [-1, width])], axis=-1)
+
     def _address(self, state: NTMState, parameters: heads.HeadParameters) -> tf.Tensor:
-        """w_t of every head, from the state before the step and the heads' parameters."""
+        """w_t of every head, from the state before the step and the heads' parameters.
+
+        Half precision is too coarse for norms, softmaxes and logarithms: it is widened here.
+        """
+        compute_dtype = state.memory.dtype
+        wide = tf.float64 if compute_dtype == tf.float64 else tf.float32
+        memory_before, previous = (tf.cast(t, wide) for t in (state.memory, state.weightings))
+        parameters = heads.HeadParameters(*(tf.cast(t, wide) for t in parameters))
         weighting = addressing.address_by_content(
-            state.memory, parameters.key, parameters.key_strength
+            memory_before, parameters.key, parameters.key_strength
         )
-        if self.addressing_mode == "content":
-            return weighting
-        weighting = addressing.interpolate(
-            weighting, state.weightings, parameters.interpolation_gate
-        )
-        weighting = addressing.shift(weighting, parameters.shift_weighting)
-        return addressing.sharpen(weighting, parameters.sharpening)
+        if self.addressing_mode == "content_and_location":
+            weighting = addressing.interpolate(weighting, previous, parameters.interpolation_gate)
+            weighting = addressing.shift(weighting, parameters.shift_weighting)
+            weighting = addressing.sharpen(weighting, parameters.sharpening)
+        return tf.cast(weighting, compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         controller = self._controller_name or keras.layers.serialize(self.controller)
@@ -471,7 +483,7 @@ class NTM(keras.layers.RNN):
         go_backwards: bool = False,
         stateful: bool = False,
         unroll: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         cell = NTMCell(
             rnn_size,
@@ -511,7 +523,7 @@ class NTM(keras.layers.RNN):
 
     def reset_state(self) -> None:
         """Sets the state of a stateful layer to the learned initial state."""
-        if self.states is None:
+        if self.states is None or self.states[0] is None:
             return
         batch_size = self.states[0].shape[0]
         for variable, value in zip(
@@ -520,7 +532,7 @@ class NTM(keras.layers.RNN):
         ):
             variable.assign(value)
 
-    def reset_states(self, states=None) -> None:
+    def reset_states(self, states: Any = None) -> None:
         """Keras 2's name for `reset_state`; there it can also be given the states."""
         if states is None and self.states is not None and self.states[0] is not None:
             self.reset_state()

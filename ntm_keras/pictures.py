@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +26,9 @@ DESCRIPTIONS = {
     "Blue -1, white 0, red 1.",
     "memory": "The memory after the last step: locations down, components across. Blue -1, "
     "white 0, red 1.",
-    "target_output_error": "From top to bottom target, output and output minus target: bits down, "
-    "time across. Target and output dark 0, bright 1; error blue -1, white 0, red 1.",
+    "target_output_error": "From left to right target, output and output minus target, in the "
+    "steps that count: bits down, time across. Target and output dark 0, bright 1; error blue -1, "
+    "white 0, red 1.",
 }
 
 
@@ -84,27 +86,27 @@ def draw_trace(trace: NTMTrace) -> dict[str, np.ndarray]:
     }
 
 
-def _heads_over_time(values, low: float, palette: Sequence[str]) -> np.ndarray:
+def _heads_over_time(values: np.ndarray, low: float, palette: Sequence[str]) -> np.ndarray:
     """`(time, heads, rows)` as a picture with time across, heads side by side."""
     return stack([heatmap(head.T, low, 1, palette) for head in np.moveaxis(values, 1, 0)], axis=1)
 
 
-def draw_answers(targets, answers, mask=None) -> np.ndarray:
-    """The first sequence's target, output and error, one below the other.
+def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:
+    """The first sequence's target, output and error, side by side.
 
     Args:
         targets: `(batch, time, bits)`, 0 or 1.
         answers: `(batch, time, bits)`, probabilities.
-        mask: `(batch, time)`; what it excludes is drawn as 0.
+        mask: `(batch, time)`, 1 in the steps to draw, by default all.
     """
-    shown = np.ones(targets.shape[1]) if mask is None else np.asarray(mask[0])
-    target = (np.asarray(targets[0]) * shown[:, np.newaxis]).T
-    answer = (np.asarray(answers[0]) * shown[:, np.newaxis]).T
-    size = (96, 384)
+    counts = slice(None) if mask is None else np.asarray(mask[0]) > 0
+    target, answer = (np.asarray(each[0])[counts].T for each in (targets, answers))
+    size = (192, 192)
     return stack(
         [
             heatmap(target, size=size),
             heatmap(answer, size=size),
             heatmap(answer - target, -1, 1, DIVERGING, size),
-        ]
+        ],
+        axis=1,
     )

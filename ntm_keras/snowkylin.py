@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -35,54 +36,44 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
             f"output_source='controller'. Received: {cell.memory_initializer!r}, "
             f"{cell.output_source!r}"
         )
-    heads = cell.read_head_num + cell.write_head_num
-    names = [
-        "controller/kernel",
-        "controller/recurrent_kernel",
-        "controller/bias",
-        "controller_output_to_params/kernel",
-        "controller_output_to_params/bias",
-        "controller_output_to_ntm_output/kernel",
-        "controller_output_to_ntm_output/bias",
-        "init_memory_state",
-        "init_carry_state",
-        *(f"init_r_{index}" for index in range(cell.read_head_num)),
-        *(f"init_w_{index}" for index in range(heads)),
-        "init_M",
-    ]
-    missing = [name for name in names if name not in weights]
-    if missing:
-        raise ValueError(f"Argument `weights` lacks {', '.join(missing)}.")
     if not cell.built:
+        kernel = _array(weights, "controller/kernel")
         read_width = cell.read_head_num * cell.memory_vector_dim
-        cell.build((None, weights["controller/kernel"].shape[0] - read_width))
-
-    def stacked(prefix, count):
-        return np.stack([weights[f"{prefix}_{index}"] for index in range(count)])
-
-    controller, parameters, output = (
-        cell.controller,
-        cell.parameter_projection,
-        cell.output_projection,
-    )
-    pairs = [
-        (controller.kernel, weights["controller/kernel"]),
-        (controller.recurrent_kernel, weights["controller/recurrent_kernel"]),
-        (controller.bias, weights["controller/bias"]),
-        (parameters.kernel, weights["controller_output_to_params/kernel"]),
-        (parameters.bias, weights["controller_output_to_params/bias"]),
-        (output.kernel, weights["controller_output_to_ntm_output/kernel"]),
-        (output.bias, weights["controller_output_to_ntm_output/bias"]),
-        (cell.initial_controller_state[0], weights["init_memory_state"]),
-        (cell.initial_controller_state[1], weights["init_carry_state"]),
-        (cell.initial_read_vectors, stacked("init_r", cell.read_head_num)),
-        (cell.initial_weightings, stacked("init_w", heads)),
-        (cell.initial_memory, weights["init_M"]),
+        cell.build((None, kernel.shape[0] - read_width))
+    variables = {
+        "controller/kernel": cell.controller.kernel,
+        "controller/recurrent_kernel": cell.controller.recurrent_kernel,
+        "controller/bias": cell.controller.bias,
+        "controller_output_to_params/kernel": cell.parameter_projection.kernel,
+        "controller_output_to_params/bias": cell.parameter_projection.bias,
+        "controller_output_to_ntm_output/kernel": cell.output_projection.kernel,
+        "controller_output_to_ntm_output/bias": cell.output_projection.bias,
+        "init_memory_state": cell.initial_controller_state[0],
+        "init_carry_state": cell.initial_controller_state[1],
+        "init_M": cell.initial_memory,
+    }
+    arrays = {name: _array(weights, name, variable.shape) for name, variable in variables.items()}
+    initial_read_vectors = [
+        _array(weights, f"init_r_{index}", row.shape)
+        for index, row in enumerate(cell.initial_read_vectors.numpy())
     ]
-    for variable, value in pairs:
-        if tuple(variable.shape) != np.shape(value):
-            raise ValueError(
-                f"A weight does not fit the cell: expected the shape {tuple(variable.shape)}. "
-                f"Received: {np.shape(value)}"
-            )
-        variable.assign(value)
+    initial_weightings = [
+        _array(weights, f"init_w_{index}", row.shape)
+        for index, row in enumerate(cell.initial_weightings.numpy())
+    ]
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    cell.initial_read_vectors.assign(np.stack(initial_read_vectors))
+    cell.initial_weightings.assign(np.stack(initial_weightings))
+
+
+def _array(weights: Mapping[str, np.ndarray], name: str, shape: Any = None) -> np.ndarray:
+    if name not in weights:
+        raise ValueError(f"Argument `weights` lacks {name!r}. Received: {sorted(weights)}")
+    array = np.asarray(weights[name])
+    if shape is not None and array.shape != tuple(shape):
+        raise ValueError(
+            f"Argument `weights` must have {name!r} in the cell's shape {tuple(shape)}. "
+            f"Received: {array.shape}"
+        )
+    return array

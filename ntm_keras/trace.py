@@ -68,7 +68,7 @@ def trace(
     >>> tuple(trace(cell, tf.zeros([4, 7, 9])).read_weightings.shape)
     (4, 7, 1, 128)
     """
-    inputs = tf.convert_to_tensor(inputs, cell.compute_dtype)
+    inputs = tf.cast(inputs, cell.compute_dtype)
     if inputs.shape.rank != 3 or not inputs.shape[1]:
         raise ValueError(
             "Argument `inputs` must have the shape (batch, time, features), with a known time of "
@@ -104,8 +104,11 @@ def trace(
 def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrace]]:
     """Calls a model and traces every layer in it whose cell is an `NTMCell`.
 
+    Masks are not taken into account, and a layer that is called twice is traced once, with its
+    last inputs. Steps stand in the order in which the layer takes them.
+
     Args:
-        model: Any model, of any depth.
+        model: Any model, of any depth; also with such a layer in `Bidirectional`.
         inputs: What to call it with, eagerly.
 
     Returns:
@@ -119,13 +122,13 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrac
         for layer in model._flatten_layers(include_self=False)
         if isinstance(getattr(layer, "cell", None), NTMCell)
     ]
-    received: dict[str, tf.Tensor] = {}
+    received: dict[str, tuple] = {}
 
     def listen(layer):
         call = layer.call
 
         def listening(sequences, *args, **kwargs):
-            received[layer.name] = sequences
+            received[layer.name] = (sequences, kwargs.get("initial_state"))
             return call(sequences, *args, **kwargs)
 
         layer.call = listening
@@ -142,8 +145,10 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrac
             "Argument `model` must call a layer whose cell is an NTMCell. "
             f"Received: model={model.name!r}"
         )
-    return outputs, {
-        layer.name: trace(layer.cell, received[layer.name])
-        for layer in layers
-        if layer.name in received
-    }
+    traces = {}
+    for layer in layers:
+        if layer.name in received:
+            sequences, initial_state = received[layer.name]
+            in_order = sequences[:, ::-1] if layer.go_backwards else sequences
+            traces[layer.name] = trace(layer.cell, in_order, initial_state)
+    return outputs, traces

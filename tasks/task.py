@@ -92,7 +92,7 @@ class Task:
             return self._pad(sequences, batch_size, time)
 
         steps = tf.data.Dataset.range(first_step, tf.int64.max)
-        return steps.map(batch, num_parallel_calls=1).prefetch(tf.data.AUTOTUNE)
+        return steps.map(batch).prefetch(tf.data.AUTOTUNE)
 
     def validation(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least so many sequences of mixed training sizes, in whole batches."""
@@ -102,7 +102,11 @@ class Task:
         """Like `validation`, other sequences for every number `draw`."""
         return self._mixed("test", draw, sequences, batch_size, seed)
 
-    def _mixed(self, stream: str, draw: int, sequences: int, batch_size: int, seed: int):
+    def _mixed(
+        self, stream: str, draw: int, sequences: int, batch_size: int, seed: int
+    ) -> tf.data.Dataset:
+        import tensorflow as tf
+
         batches = -(-sequences // batch_size)
 
         def batch(step):
@@ -110,7 +114,7 @@ class Task:
             drawn = self.generate(self.draw_sizes(batch_size, size_seed), content_seed)
             return self._pad(drawn, batch_size, self.longest_time)
 
-        return _batches(batch, batches)
+        return tf.data.Dataset.range(batches).map(batch)
 
     def evaluation(self, size: Any, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least so many sequences of one size, as `parse_size` gives it, in whole batches."""
@@ -120,9 +124,11 @@ class Task:
             _, content_seed = _seeds("evaluation", seed, step)
             return self.generate(tf.repeat(tf.constant([size]), batch_size, axis=0), content_seed)
 
-        return _batches(batch, -(-sequences // batch_size))
+        return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)
 
-    def _pad(self, sequences, batch_size: int, time) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _pad(
+        self, sequences: Any, batch_size: int, time: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Zeros after the end of every sequence, up to so many steps."""
         import tensorflow as tf
 
@@ -136,12 +142,6 @@ class Task:
 
         inputs, targets, mask = sequences
         return pad(inputs), pad(targets), pad(mask)
-
-
-def _batches(batch, count: int) -> tf.data.Dataset:
-    import tensorflow as tf
-
-    return tf.data.Dataset.range(count).map(batch)
 
 
 def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:

@@ -54,6 +54,7 @@ def test_a_controller_s_dropout_draws_new_masks_for_every_sequence():
     [
         ({"controller": "gru"}, "controller='gru'"),
         ({"controller": 3}, "controller=3"),
+        ({"controller": keras.layers.LSTM(6)}, "must be a Keras RNN cell"),
         ({"controller": keras.layers.LSTMCell(7)}, "output_size=7, rnn_size=6"),
         ({"controller": keras.layers.LSTMCell(6), "controller_layers": 2}, "controller_layers=2"),
     ],

@@ -61,6 +61,14 @@ def test_the_loss_is_finite_for_extreme_logits(targets):
     assert math.isfinite(BitCrossentropy()(targets, np.full((4, 6, 3), 1e4, "float32")))
 
 
+def test_half_precision_logits_are_counted_in_full():
+    logits, targets = tf.zeros([64, 2000, 8], tf.float16), tf.ones([64, 2000, 8])
+    assert float(BitCrossentropy()(targets, logits)) == pytest.approx(math.log(2), rel=1e-3)
+    metric = CostPerSequence()
+    metric.update_state(targets, logits)
+    assert float(metric.result()) == pytest.approx(16000, rel=1e-3)
+
+
 def test_the_cost_is_bits_per_sequence(targets, logits, mask):
     metric = CostPerSequence()
     metric.update_state(targets, logits, mask)

@@ -90,24 +90,25 @@ def test_gradients_equal_finite_differences(random):
         np.testing.assert_allclose(np.sum(gradient * towards), numeric, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("scale", [1e3, 30.0])
 @pytest.mark.parametrize(
     "arguments",
     [
         {"memory_initializer": "constant"},
-        {"memory_initializer": "zeros", "weighting_initializer": "focused"},
+        {"memory_initializer": "zeros", "weighting_initializer": "focused", "controller": "rnn"},
         {"read_head_num": 2, "write_head_num": 2, "output_source": "controller_and_reads"},
     ],
     ids=as_text,
 )
-def test_outputs_and_gradients_are_finite_for_inputs_and_weights_up_to_1e3(seed, arguments):
-    random = np.random.default_rng(seed)
+def test_outputs_and_gradients_are_finite_for_inputs_and_weights_up_to_1e3(
+    random, scale, arguments
+):
     layer = layer_of(memory_size=128, return_sequences=True, **arguments)
-    inputs = tf.constant(random.uniform(-1e3, 1e3, size=(2, 20, 7)), tf.float32)
+    inputs = tf.constant(scale * random.uniform(-1, 1, size=(2, 20, 7)), tf.float32)
     layer(inputs)
     weights = layer.trainable_weights
     for weight in weights:
-        weight.assign(random.uniform(-1e3, 1e3, size=weight.shape))
+        weight.assign(scale * random.uniform(-1, 1, size=weight.shape))
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         outputs = layer(inputs)
@@ -168,8 +169,10 @@ def test_the_initial_state_exists_before_the_cell_is_built():
     assert [state.dtype for state in states] == [tf.float32] * 5
 
 
-def test_the_initial_state_takes_batch_size_and_dtype_from_inputs():
-    states = cell_of().get_initial_state(inputs=tf.zeros([3, 5], tf.float64))
+def test_the_initial_state_takes_its_batch_size_from_inputs_and_its_dtype_as_told():
+    states = cell_of().get_initial_state(inputs=tf.zeros([3, 5], tf.int32))
+    assert {(state.shape[0], state.dtype) for state in states} == {(3, tf.float32)}
+    states = cell_of().get_initial_state(batch_size=3, dtype=tf.float64)
     assert {(state.shape[0], state.dtype) for state in states} == {(3, tf.float64)}
 
 
@@ -271,6 +274,9 @@ def test_all_zero_states_are_a_sensible_start(random):
         outputs = layer(inputs, initial_state=states)
     assert np.isfinite(outputs).all()
     assert np.isfinite(tape.gradient(outputs, inputs)).all()
+    _, new_states = cell(inputs[:, 0], states)
+    weightings = cell.unpack_state(new_states).weightings
+    np.testing.assert_allclose(np.sum(weightings, axis=-1), 1, rtol=1e-5)
 
 
 def test_a_stateful_layer_resets_to_the_learned_state(random):
@@ -310,9 +316,9 @@ def test_the_projections_start_from_different_numbers():
     assert np.abs(parameters[:, :10] - output[:, :10]).max() > 0
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
 def test_states_and_outputs_have_the_compute_dtype(random, policy):
-    layer = layer_of(dtype=policy, return_state=True)
+    layer = layer_of(dtype=policy, return_state=True, memory_initializer="constant")
     for tensor in layer(sequences(random)):
         assert tensor.dtype == layer.compute_dtype
         assert np.isfinite(tf.cast(tensor, tf.float32)).all()

@@ -12,6 +12,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_there_are_blocks_to_run():
+    assert len(blocks("python")) >= 5 and len(commands()) >= 5
+
+
+def test_its_pictures_are_pictures():
+    for name in re.findall(r"!\[.*?\]\(([\w./]+)\)", README):
+        assert (ROOT / name).read_bytes().startswith(b"\x89PNG"), name
+
+
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 

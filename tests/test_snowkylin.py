@@ -80,6 +80,15 @@ def test_a_cell_of_another_kind_is_refused(recorded, arguments, message):
         ntm_keras.load_snowkylin_weights(cell_for(recorded, **arguments), recorded)
 
 
+def test_weights_that_do_not_fit_are_named_and_change_nothing(recorded):
+    cell = cell_for(recorded)
+    before = cell.get_initial_state(batch_size=1)
+    with pytest.raises(ValueError, match=r"'init_M'.*\(2, 2\)"):
+        ntm_keras.load_snowkylin_weights(cell, {**recorded, "init_M": np.zeros((2, 2))})
+    for state, other in zip(before, cell.get_initial_state(batch_size=1)):
+        np.testing.assert_array_equal(state, other)
+
+
 def test_a_missing_weight_is_named(recorded):
     del recorded["init_M"]
     with pytest.raises(ValueError, match="init_M"):

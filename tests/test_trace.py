@@ -79,6 +79,19 @@ def test_the_machines_inside_a_model_are_traced_with_what_reaches_them(inputs):
     np.testing.assert_allclose(outputs, model(inputs), atol=1e-6)
 
 
+def test_a_layer_that_runs_backwards_is_traced_backwards_from_its_initial_state(inputs):
+    layer = NTM(6, N, M, 1, 1, go_backwards=True, return_sequences=True, name="machine")
+    states = [tf.ones([B, size]) / 8 for size in layer.cell.state_size]
+    sequences = keras.Input([T, 7])
+    model = keras.Model(sequences, layer(sequences))
+    outputs, traces = trace_model(model, inputs)
+    np.testing.assert_allclose(traces["machine"].outputs, outputs, atol=1e-6)
+    given = [keras.Input([size]) for size in layer.cell.state_size]
+    model = keras.Model([sequences, *given], layer(sequences, initial_state=given))
+    outputs, traces = trace_model(model, [tf.constant(inputs), *states])
+    np.testing.assert_allclose(traces["machine"].outputs, outputs, atol=1e-6)
+
+
 def test_a_model_without_a_machine_is_refused(inputs):
     model = keras.Sequential([keras.layers.LSTM(3, name="lstm")], name="ordinary")
     with pytest.raises(ValueError, match="ordinary"):

@@ -15,6 +15,7 @@ from ntm_keras.keras_compat import keras
 from tasks.copy import Copy
 
 ROOT = pathlib.Path(__file__).parent.parent
+XLA = "--xla", "--min_length=3"
 TINY = (
     "--steps=4 --validate_every=2 --batch_size=4 --max_length=3 --bits=2 --rnn_size=6"
     " --memory_size=8 --memory_vector_dim=4 --eval_sizes=2,5 --eval_sequences=8 --noxla"
@@ -35,7 +36,7 @@ def run_train(*arguments, cwd=None):
 def run(tmp_path_factory):
     """A run of a few steps: its folder and what it printed."""
     logdir = tmp_path_factory.mktemp("runs") / "tiny"
-    finished = run_train(*TINY, f"--logdir={logdir}", "--solved_below=1e-9")
+    finished = run_train(*TINY, *XLA, f"--logdir={logdir}", "--solved_below=1e-9")
     assert finished.returncode == 0, finished.stderr
     return logdir, finished.stdout
 
@@ -44,7 +45,7 @@ def test_the_end_of_a_run_says_how_it_went(run):
     logdir, printed = run
     assert re.search(r"Not solved after 4 steps, 16 sequences, \d+ seconds", printed)
     assert re.search(r"\d+\.\d+ wrong bits per sequence", printed)
-    assert re.search(rf"tensorboard .*--logdir {re.escape(str(logdir))}", printed)
+    assert re.search(rf"-m tensorboard.main .*--logdir {re.escape(str(logdir))}", printed)
 
 
 def test_the_same_stands_in_result_json(run):
@@ -172,7 +173,9 @@ def test_evaluation_agrees_with_counting_by_hand(run):
     (record,) = json.loads((logdir / "eval.json").read_text())
     model = keras.models.load_model(str(logdir / "model.keras"), compile=False)
     wrong = []
-    for inputs, targets, mask in Copy(bits=2, max_length=3).evaluation(5, 100, 64, seed=0):
+    for inputs, targets, mask in Copy(bits=2, min_length=3, max_length=3).evaluation(
+        5, 100, 64, seed=0
+    ):
         errors = ((model(inputs) > 0) != (targets > 0.5)) & (mask[:, :, np.newaxis] > 0)
         wrong += np.sum(errors, axis=(1, 2)).tolist()
     assert record["sequences"] == len(wrong) == 128
@@ -192,6 +195,9 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
     assert finished.returncode == 1
     assert "loss became nan" in finished.stderr
     assert "Traceback" not in finished.stderr
+    assert ("The model before is in" in finished.stderr) == os.path.exists(
+        tmp_path / "run" / "model.keras"
+    )
 
 
 # Flagfiles and configs
@@ -202,7 +208,7 @@ def flags_of(*arguments):
     command = (
         "import json, sys\n"
         "from configs import command_line\n"
-        "command_line.parse(command_line.arguments(['train.py', *sys.argv[1:]]))\n"
+        "command_line.parse(['train.py', *sys.argv[1:]])\n"
         "print(json.dumps(command_line.flag_values(*command_line.GROUPS)))"
     )
     finished = subprocess.run(
@@ -260,7 +266,7 @@ def test_snowkylin_s_settings_are_snowkylin_s():
     found = flags_of("--flagfile=configs/snowkylin_copy.cfg")
     names = "rnn_size", "memory_size", "memory_vector_dim", "bits", "max_length", "learning_rate"
     assert [found[name] for name in names] == [64, 20, 8, 4, 10, 1e-4]
-    assert found["clip_norm"] is None and found["clip_value"] is None
+    assert found["clip_norm"] == found["clip_value"] == 0
 
 
 @pytest.mark.parametrize("flag", ["--help", "--helpshort"])
@@ -301,7 +307,8 @@ def assert_refused(finished, *parts):
         ("--learning_rate=nan", ["learning_rate", "nan"]),
         ("--learning_rate=fast", ["learning_rate", "fast"]),
         ("--learning_rate=-1", ["learning_rate", "-1"]),
-        ("--clip_norm=0", ["clip_norm", "0"]),
+        ("--clip_norm=-1", ["clip_norm", "-1"]),
+        ("--clip_value=5", ["clip_norm", "clip_value"]),
         ("--clip_value=inf", ["clip_value", "inf"]),
         ("--solved_below=nan", ["solved_below", "nan"]),
         ("--mode=test", ["mode", "test"]),
@@ -316,6 +323,9 @@ def assert_refused(finished, *parts):
         ("--batchsize=3", ["batchsize"]),
         ("stray", ["stray"]),
         ("--flagfile=absent.cfg", ["absent.cfg"]),
+        ("--flagfile=", ["flagfile"]),
+        ("--flagfile", ["flagfile"]),
+        ("--task", ["task"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -324,24 +334,31 @@ def test_a_bad_flag_is_refused_and_nothing_is_written(flag, parts, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_flags_are_refused_before_tensorflow_is_imported():
+@pytest.mark.parametrize("flag", ["--memory_size=2", "--min_length=30", "--eval_sizes=ten"])
+def test_bad_flags_are_refused_before_tensorflow_is_imported(flag, tmp_path):
     command = (
-        "import sys, train\n"
-        "try: train.run(['train.py', '--memory_size=2'])\n"
+        "import runpy, sys\n"
+        f"sys.argv = ['train.py', {flag!r}]\n"
+        f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
         "except SystemExit as end: print(end.code, 'tensorflow' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
     )
-    assert finished.stdout.split()[-1] == "False", finished.stderr
+    assert finished.stdout.startswith("train.py: "), finished.stderr
+    assert finished.stdout.split()[-1] == "False"
 
 
 @pytest.mark.parametrize(
     "content, part",
     [
-        (b"--memory=3\n", "memory"),
-        (b"rnn_size=3\n", "rnn_size=3"),
+        (b"--memory=3\n", "flags.cfg: Unknown command line flag 'memory'"),
+        (b"rnn_size=3\n", "flags.cfg: 'rnn_size=3'"),
         (b"\x00\xff\xfe binary \x80", "flags.cfg"),
     ],
     ids=["unknown key", "no dashes", "binary"],
@@ -366,6 +383,7 @@ def test_a_logdir_that_holds_a_run_is_not_overwritten(run):
 
 @pytest.mark.parametrize("arguments", [[], ["--logdir=nowhere"], ["--logdir="]], ids=str)
 def test_evaluating_a_folder_without_a_run_is_refused(arguments, tmp_path):
+    (tmp_path / "flags.cfg").write_text("--task=copy\n")
     assert_refused(run_train("--mode=eval", *arguments, cwd=tmp_path), "--logdir")
 
 
@@ -379,7 +397,7 @@ def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
     logdir, _ = run
     for name in ("flags.cfg", "model.keras"):
         content = (logdir / name).read_bytes()
-        (tmp_path / name).write_bytes(content if name == "flags.cfg" else content[:100])
+        (tmp_path / name).write_bytes(content if name == "flags.cfg" else content[:-100])
     finished = run_train("--mode=eval", f"--logdir={tmp_path}", "--eval_sizes=2")
     assert finished.returncode in (1, 2)
     assert "model.keras cannot be loaded" in finished.stderr
