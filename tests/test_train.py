@@ -82,29 +82,47 @@ def test_the_run_s_flags_are_a_flagfile_that_makes_the_same_run_bit_for_bit(run,
         np.testing.assert_array_equal(weight, other)
 
 
-def test_every_flag_of_the_machine_reaches_the_cell(tmp_path):
-    machine = {
-        "rnn_size": 5,
-        "memory_size": 9,
-        "memory_vector_dim": 3,
-        "read_head_num": 2,
-        "write_head_num": 3,
-        "addressing_mode": "content",
-        "shift_range": 2,
-        "controller": "rnn",
-        "controller_layers": 2,
-        "memory_initializer": "random",
-        "weighting_initializer": "spread",
-        "output_source": "controller_and_reads",
-        "write_order": "simultaneous",
-    }
-    given = [f"--{name}={value}" for name, value in machine.items()]
+MACHINE = {
+    "rnn_size": 5,
+    "memory_size": 9,
+    "memory_vector_dim": 3,
+    "read_head_num": 2,
+    "write_head_num": 3,
+    "addressing_mode": "content",
+    "shift_range": 2,
+    "controller": "rnn",
+    "controller_layers": 2,
+    "memory_initializer": "random",
+    "weighting_initializer": "spread",
+    "output_source": "controller_and_reads",
+    "write_order": "simultaneous",
+}
+
+
+@pytest.fixture(scope="module")
+def solved_run(tmp_path_factory):
+    """A run with the paper's optimizer and another machine, solved at once, in no given folder."""
+    folder = tmp_path_factory.mktemp("solved")
     config = f"--flagfile={ROOT / 'configs' / 'paper_copy.cfg'}"
-    finished = run_train(config, *TINY, *given, f"--logdir={tmp_path / 'run'}")
+    machine = [f"--{name}={value}" for name, value in MACHINE.items()]
+    finished = run_train(config, *TINY, *machine, "--solved_below=1000", cwd=folder)
     assert finished.returncode == 0, finished.stderr
-    model = keras.models.load_model(str(tmp_path / "run" / "model.keras"), compile=False)
+    (logdir,) = (folder / "runs" / "copy").iterdir()
+    return logdir, finished.stdout
+
+
+def test_every_flag_of_the_machine_reaches_the_cell(solved_run):
+    logdir, _ = solved_run
+    model = keras.models.load_model(str(logdir / "model.keras"), compile=False)
     config = model.get_layer("ntm").cell.get_config()
-    assert {name: config[name] for name in machine} == machine
+    assert {name: config[name] for name in MACHINE} == MACHINE
+
+
+def test_a_solved_run_stops_in_a_folder_named_after_task_and_time(solved_run):
+    logdir, printed = solved_run
+    assert "Solved after 2 steps" in printed
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", logdir.name)
+    assert json.loads((logdir / "result.json").read_text())["solved"] is True
 
 
 def test_tensorboard_can_show_the_run(run):
@@ -142,14 +160,18 @@ def test_tensorboard_can_show_the_run(run):
     assert "_hparams_/session_start_info" in settings
 
 
-def test_evaluation_measures_every_size_and_shows_an_example(run):
+@pytest.fixture(scope="module")
+def evaluation(run):
+    """An evaluation of that run: the records of eval.json, and what was printed."""
     logdir, _ = run
-    same = "--memory_size=8"
-    finished = run_train(
-        "--mode=eval", f"--logdir={logdir}", same, "--eval_sizes=2,4", "--eval_sequences=9"
-    )
+    sizes = "--eval_sizes=2,5", "--eval_sequences=100"
+    finished = run_train("--mode=eval", f"--logdir={logdir}", "--memory_size=8", *sizes)
     assert finished.returncode == 0, finished.stderr
-    records = json.loads((logdir / "eval.json").read_text())
+    return json.loads((logdir / "eval.json").read_text()), finished.stdout
+
+
+def test_evaluation_measures_every_size_and_shows_an_example(evaluation):
+    records, printed = evaluation
     assert [list(record) for record in records] == [
         [
             "size",
@@ -159,35 +181,25 @@ def test_evaluation_measures_every_size_and_shows_an_example(run):
             "sequences_without_error",
         ]
     ] * 2
-    assert [record["size"] for record in records] == ["2", "4"]
-    assert [record["sequences"] for record in records] == [9, 9]
+    assert [record["size"] for record in records] == ["2", "5"]
     for record in records:
-        assert f"{record['wrong_bits_per_sequence']:.3f}" in finished.stdout
+        assert f"{record['wrong_bits_per_sequence']:.3f}" in printed
     for title in ("input", "target", "answer"):
-        assert f"\n{title}\n" in finished.stdout
+        assert f"\n{title}\n" in printed
 
 
-def test_evaluation_agrees_with_counting_by_hand(run):
+def test_evaluation_agrees_with_counting_by_hand(run, evaluation):
     logdir, _ = run
-    run_train("--mode=eval", f"--logdir={logdir}", "--eval_sizes=5", "--eval_sequences=100")
-    (record,) = json.loads((logdir / "eval.json").read_text())
+    (_, record), _ = evaluation
     model = keras.models.load_model(str(logdir / "model.keras"), compile=False)
+    task = Copy(bits=2, min_length=3, max_length=3)
     wrong = []
-    for inputs, targets, mask in Copy(bits=2, min_length=3, max_length=3).evaluation(
-        5, 100, 64, seed=0
-    ):
+    for inputs, targets, mask in task.evaluation(5, 100, 64, seed=0):
         errors = ((model(inputs) > 0) != (targets > 0.5)) & (mask[:, :, np.newaxis] > 0)
         wrong += np.sum(errors, axis=(1, 2)).tolist()
     assert record["sequences"] == len(wrong) == 128
     assert record["wrong_bits_per_sequence"] == pytest.approx(np.mean(wrong), rel=1e-5)
     assert record["sequences_without_error"] == wrong.count(0)
-
-
-def test_a_solved_run_stops_in_a_folder_named_after_task_and_time(tmp_path):
-    finished = run_train(*TINY, "--solved_below=1000", cwd=tmp_path)
-    assert "Solved after 2 steps" in finished.stdout, finished.stderr
-    (logdir,) = (tmp_path / "runs" / "copy").iterdir()
-    assert json.loads((logdir / "result.json").read_text())["solved"] is True
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
