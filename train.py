@@ -119,14 +119,21 @@ def make_evaluator(model):
     return evaluator
 
 
-def measure(evaluator, task, sizes, sequences: int) -> list[dict[str, Any]]:
-    """What a model costs and how often it errs, at every size: the records of eval.json."""
+def evaluation_data(task, sequences: int) -> list[tuple[str, Any]]:
+    """At least so many sequences of every size to evaluate at, drawn once: (size, dataset)."""
     batch_size = min(sequences, _EVAL_BATCH_SIZE)
+    return [
+        (written, task.evaluation(size, sequences, batch_size, FLAGS.seed).cache())
+        for written, size in eval_sizes(task)
+    ]
+
+
+def measure(evaluator, data: list[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """What a model costs and how often it errs, at every size: the records of eval.json."""
     records = []
-    for written, size in sizes:
-        dataset = task.evaluation(size, sequences, batch_size, FLAGS.seed)
+    for written, dataset in data:
         found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
-        count = len(dataset) * batch_size
+        count = len(dataset) * dataset.element_spec[0].shape[0]
         records.append(
             {
                 "size": written,
@@ -191,21 +198,20 @@ def make_callbacks(task, evaluator) -> list:
     train_log, validation_log, saved_model = (
         os.path.join(FLAGS.logdir, name) for name in ("train", "validation", "model.keras")
     )
-    sizes = eval_sizes(task)
-    inputs, targets, mask = next(iter(task.evaluation(sizes[0][1], 1, 1, FLAGS.seed)))
+    data = evaluation_data(task, _SIZE_SEQUENCES)
+    inputs, targets, mask = list(data[0][1])[0]
 
     def at_sizes() -> dict[str, float]:
-        records = measure(evaluator, task, sizes, _SIZE_SEQUENCES)
         return {
             f"{name}_at_size/{record['size']}": record[name]
-            for record in records
+            for record in measure(evaluator, data)
             for name in ("cost_bits_per_sequence", "wrong_bits_per_sequence")
         }
 
     return [
         callbacks.GradientNorm(),
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
-        callbacks.Measurements(validation_log, at_sizes, every=5),
+        callbacks.Measurements(validation_log, at_sizes, every=10),
         callbacks.MachineImages(train_log, inputs, targets, mask, every=2),
         callbacks.SafeCheckpoint(saved_model),
     ]
@@ -262,8 +268,8 @@ def evaluate(task) -> None:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Of a damaged file Keras raises whatever its parts raise.
         raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
-    sizes = eval_sizes(task)
-    records = measure(make_evaluator(model), task, sizes, FLAGS.eval_sequences)
+    data = evaluation_data(task, FLAGS.eval_sequences)
+    records = measure(make_evaluator(model), data)
     print(f"{'size':>8} {'sequences':>10} {'cost, bits':>12} {'wrong bits':>12} {'no error':>10}")
     for record in records:
         print(
@@ -273,12 +279,12 @@ def evaluate(task) -> None:
             f" {record['sequences_without_error'] / record['sequences']:>10.1%}"
         )
     _write_json("eval.json", records)
-    show_example(model, task, *sizes[0])
+    show_example(model, *data[0])
 
 
-def show_example(model, task, written: str, size: Any) -> None:
-    """Prints one sequence, its targets and the model's answers, bits down, time across."""
-    inputs, targets, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
+def show_example(model, written: str, dataset) -> None:
+    """Prints the first sequence, its targets and the model's answers."""
+    inputs, targets, mask = next(iter(dataset))
     answers = model(inputs)
     print(f"\nOne sequence of size {written}: bits down, time across, # for 1, . for 0")
     for title, values in (("input", inputs), ("target", targets), ("answer", answers)):

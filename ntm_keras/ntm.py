@@ -220,7 +220,7 @@ class NTMCell(AbstractRNNCell):
         if self.memory_initializer == "random":
             bound = (self.memory_size + self.memory_vector_dim) ** -0.5
             return keras.initializers.RandomUniform(-bound, bound)
-        return self.memory_initializer
+        return _copy(self.memory_initializer)
 
     @property
     def _controller_state_size(self) -> list[int]:

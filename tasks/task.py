@@ -122,7 +122,8 @@ class Task:
 
         def batch(step):
             _, content_seed = _seeds("evaluation", seed, step)
-            return self.generate(tf.repeat(tf.constant([size]), batch_size, axis=0), content_seed)
+            drawn = self.generate(tf.repeat(tf.constant([size]), batch_size, axis=0), content_seed)
+            return self._pad(drawn, batch_size, tf.shape(drawn[0])[1])
 
         return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)
 
