@@ -169,6 +169,8 @@ def train(task) -> None:
     stop = callbacks.StopWhenSolved(below, test)
     steps_per_epoch = min(FLAGS.steps, FLAGS.validate_every)
     write_settings(FLAGS.logdir)
+    print(where_to_look())
+    print("The first epoch takes longer: the step is compiled for every length.", flush=True)
     try:
         model.fit(
             task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths),
@@ -229,16 +231,20 @@ def report(solved: bool, steps: int, tested: dict[str, float]) -> None:
         "flags": flag_values(*command_line.GROUPS),
     }
     _write_json("result.json", result)
-    tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
-    tensorboard += ["--logdir", FLAGS.logdir]
     print(
         f"\n{'Solved' if solved else 'Not solved'} after {steps} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
         f"On fresh sequences: {result['wrong_bits_per_sequence']:.4f} wrong bits per sequence,"
         f" cost {result['cost_bits_per_sequence']:.3f} bits.\n"
-        f"The run is in {FLAGS.logdir}; watch it with\n"
-        f"  {shlex.join(tensorboard)}"
+        f"{where_to_look()}"
     )
+
+
+def where_to_look() -> str:
+    """Where the run is, and the command that shows it."""
+    tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
+    tensorboard += ["--logdir", FLAGS.logdir]
+    return f"The run is in {FLAGS.logdir}; watch it with\n  {shlex.join(tensorboard)}"
 
 
 def write_settings(logdir: str) -> None:
@@ -324,3 +330,5 @@ if __name__ == "__main__":
         app.run(main, flags_parser=command_line.parse)
     except BadInput as error:
         sys.exit(f"train.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit("train.py: interrupted.")

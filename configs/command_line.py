@@ -45,7 +45,7 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "steps",
     20000,
-    "The most to train; a run ends when the task is solved.",
+    "The most to train, a multiple of --validate_every or less; a solved task ends it sooner.",
     1,
     module_name=TRAINING,
 )
@@ -151,6 +151,7 @@ flags.DEFINE_integer(
     "eval_sequences", 1000, "Sequences to measure on, at each size.", 1, module_name=EVALUATION
 )
 
+flags.register_validator("logdir", lambda value: value != "", "must name a folder")
 for _name in ("learning_rate", "solved_below"):
     flags.register_validator(
         _name,
@@ -220,16 +221,15 @@ def parse(argv: list[str]) -> list[str]:
         underneath = [(config, _read_flagfile(config))]
     if task_name in TASKS:
         _define_task_flags(task_name)
-    if {"--help", "--helpshort", "-h"} & set(own):
-        print(manual())
-        sys.exit(0)
-
     runs_own: dict[str, Any] = {}
     for path, tokens in underneath:
         left = _give_values([path, *tokens], f"{path}: ")
         if left:
             raise BadInput(f"{path}: {left[0]!r} is no flag: flags begin with --.")
         runs_own = runs_own or flag_values(RUN, TRAINING, MACHINE, TASK)
+    if {"--help", "--helpshort", "-h"} & set(own):
+        print(manual())
+        sys.exit(0)
     left = _give_values([argv[0], *own], "")
     if evaluates:
         _refuse_contradictions(runs_own)
@@ -251,7 +251,7 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
     """Lets absl parse a command line; returns what of it is no flag."""
     try:
         return FLAGS(tokens)[1:]
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise BadInput(where + " ".join(str(error).split())) from error
 
 
@@ -290,6 +290,9 @@ def _refuse_contradictions(runs_own: dict[str, Any]) -> None:
 def manual() -> str:
     """What --helpshort prints: what train.py is for, then its flags in their groups."""
     introduction = sys.modules["__main__"].__doc__ or ""
+    for name, value in flag_values(*GROUPS).items():
+        if FLAGS[name].present:
+            FLAGS.set_default(name, value)  # what the task's config says, not absl's default
     return "\n".join([introduction, *(FLAGS.module_help(group) for group in GROUPS)])
 
 

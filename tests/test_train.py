@@ -291,6 +291,7 @@ def test_help_is_a_manual_in_groups(flag):
     assert positions == sorted(positions)
     for flag in ("--task", "--learning_rate", "--memory_initializer", "--max_length"):
         assert f"\n  {flag}: " in manual
+    assert "(default: 'focused')" in manual, "the defaults are those of configs/copy.cfg"
 
 
 # Bad input
@@ -338,6 +339,8 @@ def assert_refused(finished, *parts):
         ("--flagfile=", ["flagfile"]),
         ("--flagfile", ["flagfile"]),
         ("--task", ["task"]),
+        ("--noxla=1", ["noxla"]),
+        ("--logdir=", ["logdir"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
