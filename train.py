@@ -91,7 +91,7 @@ def make_model(task):
             FLAGS.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **clipping
         )
     # Several steps in one call: Keras takes milliseconds between two calls.
-    steps_per_call = math.gcd(10, min(FLAGS.steps, FLAGS.validate_every))
+    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
     _compile(model, optimizer=optimizer, jit_compile=FLAGS.xla, steps_per_execution=steps_per_call)
     return model
 
@@ -167,17 +167,20 @@ def train(task) -> None:
 
     below = FLAGS.solved_below or task.solved_below
     stop = callbacks.StopWhenSolved(below, test)
-    steps_per_epoch = min(FLAGS.steps, FLAGS.validate_every)
     write_settings(FLAGS.logdir)
     print(where_to_look())
     print("The first epoch takes longer: the step is compiled for every length.", flush=True)
     try:
         model.fit(
             task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths),
-            epochs=FLAGS.steps // steps_per_epoch,
-            steps_per_epoch=steps_per_epoch,
+            epochs=math.ceil(FLAGS.steps / FLAGS.validate_every),
+            steps_per_epoch=FLAGS.validate_every,
             validation_data=task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed),
-            callbacks=[*make_callbacks(task, evaluator), stop],
+            callbacks=[
+                callbacks.StopAfter(FLAGS.steps),
+                *make_callbacks(task, evaluator),
+                stop,
+            ],
             shuffle=False,
             verbose=1 if sys.stdout.isatty() else 2,
         )

@@ -6,7 +6,9 @@ Nothing here imports TensorFlow: a wrong flag is answered at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import math
 import os
 import sys
@@ -45,7 +47,7 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "steps",
     20000,
-    "The most to train, a multiple of --validate_every or less; a solved task ends it sooner.",
+    "The most training steps; a solved task ends it sooner.",
     1,
     module_name=TRAINING,
 )
@@ -174,15 +176,6 @@ def _one_clipping(values):
 
 
 @flags.multi_flags_validator(
-    ["steps", "validate_every"],
-    "--steps must be a multiple of --validate_every, or smaller than it",
-)
-def _whole_epochs(values):
-    steps, validate_every = values["steps"], values["validate_every"]
-    return steps < validate_every or steps % validate_every == 0
-
-
-@flags.multi_flags_validator(
     ["shift_range", "memory_size"], "2 * --shift_range + 1 must be at most --memory_size"
 )
 def _shifts_fit(values):
@@ -256,10 +249,15 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
 
 
 def _read_flagfile(path: str) -> list[str]:
+    complaints = io.StringIO()
     try:
         if not path:
             raise OSError("it has no name")
-        return FLAGS.read_flags_from_files([f"--flagfile={path}"])
+        with contextlib.redirect_stderr(complaints):  # Of a circle of files absl only complains.
+            tokens = FLAGS.read_flags_from_files([f"--flagfile={path}"])
+        if complaints.getvalue():
+            raise OSError("it includes itself")
+        return tokens
     except (flags.Error, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"--flagfile={path} cannot be read as a flagfile: {error}") from error
 
@@ -268,6 +266,10 @@ def _flags_of_run(logdir: str) -> str:
     path = os.path.join(logdir, "flags.cfg")
     if not (logdir and os.path.isfile(path)):
         raise BadInput(f"--mode=eval needs the folder of a run. Received: --logdir={logdir}")
+    if not os.path.isfile(os.path.join(logdir, "model.keras")):
+        raise BadInput(
+            f"The run in {logdir} has saved no model.keras yet: there is none to measure."
+        )
     return path
 
 

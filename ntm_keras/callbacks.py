@@ -256,6 +256,22 @@ class SafeCheckpoint(keras.callbacks.Callback):
             raise NonFiniteLossError(f"{name} became {value} by training step {step}")
 
 
+class StopAfter(keras.callbacks.Callback):
+    """Ends training after so many steps, in the middle of an epoch if need be.
+
+    Args:
+        steps: Training steps since the optimizer was made.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self._steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) >= self._steps:
+            self.model.stop_training = True
+
+
 class StopWhenSolved(keras.callbacks.Callback):
     """Ends training when the validation, and then a test on fresh data, is below a threshold.
 

@@ -11,15 +11,20 @@ from ntm_keras.keras_compat import keras
 BATCH, TIME, BITS = 4, 6, 3
 
 
-def make_model(learning_rate=1e-2, name="machine"):
-    layer = NTM(6, 8, 4, 1, 2, return_sequences=True, name=name)
-    model = keras.Sequential([keras.Input([None, BITS]), keras.layers.Dense(BITS), layer])
+def make_model(*layers, learning_rate=1e-2):
+    """A model that compiles quickly: most callbacks work around any."""
+    dense = keras.layers.Dense(BITS)
+    model = keras.Sequential([keras.Input([None, BITS]), dense, *layers], name="plain")
     model.compile(
         keras.optimizers.SGD(learning_rate),
         BitCrossentropy(),
         weighted_metrics=[WrongBitsPerSequence()],
     )
     return model
+
+
+def make_machine():
+    return make_model(NTM(6, 8, 4, 1, 2, return_sequences=True, name="machine"))
 
 
 def sequences(count=8):
@@ -97,7 +102,7 @@ def test_measurements_are_written_every_so_often_and_at_the_end(tmp_path):
 def test_images_show_what_the_machine_does(tmp_path):
     inputs, targets, mask = next(iter(sequences()))
     draw = callbacks.MachineImages(str(tmp_path), inputs, targets, mask, every=2)
-    fit(make_model(), draw, epochs=3)
+    fit(make_machine(), draw, epochs=3)
     written = events(tmp_path)
     assert sorted({(tag, step) for tag, step, _ in written}) == [
         (tag, step)
@@ -120,15 +125,13 @@ def test_images_show_what_the_machine_does(tmp_path):
 
 def test_images_need_no_targets(tmp_path):
     inputs = next(iter(sequences()))[0]
-    fit(make_model(), callbacks.MachineImages(str(tmp_path), inputs), epochs=1)
+    fit(make_machine(), callbacks.MachineImages(str(tmp_path), inputs), epochs=1)
     assert "target_output_error" not in {tag for tag, _, _ in events(tmp_path)}
 
 
 def test_a_model_without_a_machine_cannot_be_drawn(tmp_path):
-    model = keras.Sequential([keras.Input([None, BITS]), keras.layers.Dense(BITS)], name="plain")
-    model.compile(loss="mse")
     with pytest.raises(ValueError, match="plain"):
-        fit(model, callbacks.MachineImages(str(tmp_path), next(iter(sequences()))[0]))
+        fit(make_model(), callbacks.MachineImages(str(tmp_path), next(iter(sequences()))[0]))
 
 
 def test_a_checkpoint_is_the_model_after_the_last_epoch(tmp_path):
@@ -160,6 +163,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_pat
             data, validation_data=validation, callbacks=[checkpoint], verbose=0, shuffle=False
         )
     assert path.read_bytes() == saved
+
+
+def test_training_stops_after_so_many_steps():
+    model = make_model()
+    fit(model, callbacks.StopAfter(3), epochs=9)
+    assert int(model.optimizer.iterations) == 3
 
 
 def test_training_stops_when_validation_and_test_are_below_the_threshold():

@@ -15,35 +15,55 @@ from ntm_keras.keras_compat import keras
 from tasks.copy import Copy
 
 ROOT = pathlib.Path(__file__).parent.parent
-XLA = "--xla", "--min_length=3"
 TINY = (
-    "--steps=4 --validate_every=2 --batch_size=4 --max_length=3 --bits=2 --rnn_size=6"
+    "--steps=5 --validate_every=3 --batch_size=4 --max_length=3 --bits=2 --rnn_size=6"
     " --memory_size=8 --memory_vector_dim=4 --eval_sizes=2,5 --eval_sequences=8 --noxla"
 ).split()
 
 
-def run_train(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+def run_train(*arguments, **options):
+    return runs_side_by_side(arguments, **options)[0]
+
+
+def runs_side_by_side(*commands, cwd=None):
+    """What several command lines of train.py, started at once, end with."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "train.py"), *map(str, arguments)],
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        for arguments in commands
+    ]
+    printed = [process.communicate() for process in processes]
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *printed)
+        for process, printed in zip(processes, printed)
+    ]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run of a few steps: its folder and what it printed."""
-    logdir = tmp_path_factory.mktemp("runs") / "tiny"
-    finished = run_train(*TINY, *XLA, f"--logdir={logdir}", "--solved_below=1e-9")
-    assert finished.returncode == 0, finished.stderr
-    return logdir, finished.stdout
+def twins(tmp_path_factory):
+    """Two runs with the same flags, of a few steps: the folder of each and what it printed."""
+    folder = tmp_path_factory.mktemp("runs")
+    logdirs = folder / "tiny", folder / "twin"
+    other = "--xla", "--min_length=3", "--steps=6", "--validate_every=4", "--solved_below=1e-9"
+    twins = runs_side_by_side(*((*TINY, *other, f"--logdir={logdir}") for logdir in logdirs))
+    assert [finished.returncode for finished in twins] == [0, 0], twins[0].stderr
+    return [(logdir, finished.stdout) for logdir, finished in zip(logdirs, twins)]
+
+
+@pytest.fixture(scope="module")
+def run(twins):
+    return twins[0]
 
 
 def test_the_end_of_a_run_says_how_it_went(run):
     logdir, printed = run
-    assert re.search(r"Not solved after 4 steps, 16 sequences, \d+ seconds", printed)
+    assert re.search(r"Not solved after 6 steps, 24 sequences, \d+ seconds", printed)
     assert re.search(r"\d+\.\d+ wrong bits per sequence", printed)
     assert re.search(rf"-m tensorboard.main .*--logdir {re.escape(str(logdir))}", printed)
 
@@ -61,24 +81,27 @@ def test_the_same_stands_in_result_json(run):
         "flags",
     ]
     assert result["solved"] is False
-    assert (result["steps"], result["sequences"]) == (4, 16)
+    assert (result["steps"], result["sequences"]) == (6, 24)
     assert f"{result['wrong_bits_per_sequence']:.4f} wrong bits per sequence" in printed
     assert result["flags"]["rnn_size"] == 6 and result["flags"]["max_length"] == 3
 
 
-def test_the_run_s_flags_are_a_flagfile_that_makes_the_same_run_bit_for_bit(run, tmp_path):
+def test_the_run_s_flags_are_a_flagfile_that_makes_the_same_run(run):
     logdir, _ = run
-    finished = run_train(f"--flagfile={logdir / 'flags.cfg'}", f"--logdir={tmp_path / 'again'}")
-    assert finished.returncode == 0, finished.stderr
-    folders = logdir, tmp_path / "again"
-    first, again = (json.loads((folder / "result.json").read_text()) for folder in folders)
-    assert {**first, "seconds": 0} == {**again, "seconds": 0}
-    first, again = (
+    flags = json.loads((logdir / "result.json").read_text())["flags"]
+    assert flags_of(f"--flagfile={logdir / 'flags.cfg'}") == flags
+
+
+def test_runs_with_the_same_flags_are_the_same_bit_for_bit(twins):
+    folders = [logdir for logdir, _ in twins]
+    first, twin = (json.loads((folder / "result.json").read_text()) for folder in folders)
+    assert {**first, "seconds": 0} == {**twin, "seconds": 0}
+    first, twin = (
         keras.models.load_model(str(folder / "model.keras"), compile=False).get_weights()
         for folder in folders
     )
-    assert len(first) == len(again) > 0
-    for weight, other in zip(first, again):
+    assert len(first) == len(twin) > 0
+    for weight, other in zip(first, twin):
         np.testing.assert_array_equal(weight, other)
 
 
@@ -120,7 +143,7 @@ def test_every_flag_of_the_machine_reaches_the_cell(solved_run):
 
 def test_a_solved_run_stops_in_a_folder_named_after_task_and_time(solved_run):
     logdir, printed = solved_run
-    assert "Solved after 2 steps" in printed
+    assert "Solved after 3 steps" in printed
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", logdir.name)
     assert json.loads((logdir / "result.json").read_text())["solved"] is True
 
@@ -129,7 +152,7 @@ def test_tensorboard_can_show_the_run(run):
     logdir, _ = run
     train, validation = events(logdir / "train"), events(logdir / "validation")
     scalars = {tag: step for tag, step, value in train if value.dtype.kind == "f"}
-    assert set(scalars.values()) == {4}
+    assert set(scalars.values()) == {6}
     assert {
         "loss",
         "cost_bits_per_sequence",
@@ -314,7 +337,6 @@ def assert_refused(finished, *parts):
         ("--memory_size=0", ["memory_size", "0"]),
         ("--batch_size=two", ["batch_size", "two"]),
         ("--steps=1.5", ["steps", "1.5"]),
-        ("--steps=150", ["steps", "validate_every"]),
         ("--write_head_num=0", ["write_head_num", "0"]),
         ("--shift_range=64", ["shift_range", "memory_size"]),
         ("--learning_rate=nan", ["learning_rate", "nan"]),
@@ -383,6 +405,13 @@ def test_a_flagfile_that_is_none_is_refused(content, part, tmp_path):
     assert_refused(run_train(f"--flagfile={tmp_path / 'flags.cfg'}", cwd=tmp_path), part)
 
 
+def test_flagfiles_that_include_each_other_are_refused(tmp_path):
+    first, second = tmp_path / "first.cfg", tmp_path / "second.cfg"
+    first.write_text(f"--flagfile={second}\n")
+    second.write_text(f"--flagfile={first}\n")
+    assert_refused(run_train(f"--flagfile={first}", cwd=tmp_path), str(first), "includes itself")
+
+
 def test_a_logdir_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     logdir = tmp_path / "file" / "run"
@@ -400,6 +429,11 @@ def test_a_logdir_that_holds_a_run_is_not_overwritten(run):
 def test_evaluating_a_folder_without_a_run_is_refused(arguments, tmp_path):
     (tmp_path / "flags.cfg").write_text("--task=copy\n")
     assert_refused(run_train("--mode=eval", *arguments, cwd=tmp_path), "--logdir")
+
+
+def test_evaluating_a_run_without_a_model_is_refused(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--task=copy\n")
+    assert_refused(run_train("--mode=eval", f"--logdir={tmp_path}"), str(tmp_path), "model.keras")
 
 
 def test_evaluating_with_flags_that_contradict_the_run_is_refused(run):
