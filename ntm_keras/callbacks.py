@@ -229,15 +229,17 @@ class SafeCheckpoint(keras.callbacks.Callback):
 
     Args:
         path: Where to save, ending in `.keras`.
+        saved: What to save; by default the model that is trained.
 
     Raises:
         NonFiniteLossError: In training, when loss or validation loss is NaN or infinite. What was
             saved last stays.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, saved: keras.Model | None = None):
         super().__init__()
         self._path = path
+        self._saved = saved
 
     def on_train_batch_end(self, batch, logs=None):
         self._check("loss", logs)
@@ -246,7 +248,7 @@ class SafeCheckpoint(keras.callbacks.Callback):
         self._check("loss", logs)
         self._check("val_loss", logs)
         root, extension = os.path.splitext(self._path)
-        self.model.save(f"{root}.part{extension}")
+        (self._saved or self.model).save(f"{root}.part{extension}")
         os.replace(f"{root}.part{extension}", self._path)
 
     def _check(self, name: str, logs: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, controllers, heads, memory
+from ntm_keras import addressing, controllers, heads, loop, memory
 from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
 
 ADDRESSING_MODES = ("content_and_location", "content")
@@ -521,6 +521,20 @@ class NTM(keras.layers.RNN):
         controllers.reset_dropout(self.cell.controller)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
+        if self.unroll or not loop.can_run(self.cell):
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        if tf.nest.is_nested(mask):
+            mask = mask[0]
+        if self.go_backwards:
+            sequences = tf.reverse(sequences, [1])
+            mask = None if mask is None else tf.reverse(mask, [1])
+        outputs, states = loop.run(self.cell, sequences, initial_state, mask)
+        if mask is not None:
+            outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
+        return outputs[:, -1], outputs, states
+
     def reset_state(self) -> None:
         """Sets the state of a stateful layer to the learned initial state."""
         if self.states is None or self.states[0] is None:
@@ -552,6 +566,16 @@ class NTM(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NTM:
         return cls(**config)
+
+
+def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
+    """The outputs, with zeros or the last output that counts where the mask is False."""
+    if not zero:
+        steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
+        last = tf.scan(tf.maximum, tf.transpose(steps))
+        mask = tf.transpose(last) > 0
+        outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
+    return tf.where(mask[:, :, tf.newaxis], outputs, 0)
 
 
 def _copy(initializer: Any) -> Any:

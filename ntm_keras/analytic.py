@@ -1,0 +1,375 @@
+"""The pieces of one step with their gradients written by hand, for the loop of the `NTM` layer.
+
+Each piece is a pair: a function that also returns what its gradient needs, and the gradient, whose
+arguments and results `d_x` are the gradients of the loss by `x`. The equations are those of
+addressing.py, memory.py and heads.py, where each is explained; here they are arranged for speed:
+
+* The memory is transposed, `(batch, memory_vector_dim, memory_size)`: what is done to all
+  locations at once then runs along its last axis.
+* Sigmoids are written as a hyperbolic tangent, so that one of these serves many numbers.
+* Products of a few heads with the memory are done head by head: compilers turn small matrix
+  products into slower code than products of a matrix and a vector.
+
+In the shapes, `heads` is the read heads, then the write heads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from ntm_keras.heads import HeadParameters
+
+# Inside the roots of the norms, and before the logarithm: as in addressing.py.
+_NORM_EPSILON = 1e-8
+_LOG_EPSILON = 1e-12
+
+
+# The controller's layers: from what its weights make of the inputs to its output.
+
+
+def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Output, carry and gates of an LSTM, whose gates stand in Keras's order: i, f, c~, o."""
+    scale = _gate_scale(preactivation)
+    gates = scale * tf.tanh(scale * preactivation) + (1 - scale)
+    i, f, candidate, o = tf.split(gates, 4, axis=-1)
+    carry = f * carry + i * candidate
+    return o * tf.tanh(carry), carry, gates
+
+
+def lstm_gradient(
+    gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients by preactivation and by the carry before."""
+    i, f, candidate, o = tf.split(gates, 4, axis=-1)
+    squashed = tf.tanh(f * carry_before + i * candidate)
+    d_carry += d_output * o * (1 - squashed**2)
+    d_gates = tf.concat(
+        [d_carry * candidate, d_carry * carry_before, d_carry * i, d_output * squashed], axis=-1
+    )
+    # A sigmoid's slope is s (1 - s), a tanh's (1 + t) (1 - t).
+    sigmoid = 2 * (1 - _gate_scale(gates))
+    slope = (1 - gates) * (sigmoid * gates + (1 - sigmoid) * (1 + gates))
+    return d_gates * slope, d_carry * f
+
+
+def _gate_scale(gates: tf.Tensor) -> tf.Tensor:
+    """1/2 for the three gates that are sigmoids, sigma(x) = tanh(x / 2) / 2 + 1/2; 1 for c~."""
+    units = gates.shape[-1] // 4
+    return tf.constant([0.5] * 2 * units + [1.0] * units + [0.5] * units, gates.dtype)
+
+
+# The heads' parameters.
+
+
+class HeadSizes(NamedTuple):
+    """How a step's numbers are shared out among the heads."""
+
+    read_heads: int
+    write_heads: int
+    memory_vector_dim: int
+    shift_range: int
+
+
+class SquashedHeads(NamedTuple):
+    """A step's head parameters before the last, cheap operations, and all that is kept of them.
+
+    Attributes:
+        tanh: The hyperbolic tangent of the projection: of all of it for keys and add vectors, of
+            half of it elsewhere.
+        shift_weighting: s_t.
+        sharpening: gamma_t.
+    """
+
+    tanh: tf.Tensor
+    shift_weighting: tf.Tensor
+    sharpening: tf.Tensor
+
+
+def squash(projection: tf.Tensor, sizes: HeadSizes) -> SquashedHeads:
+    """From the controller's projected output, which heads.py describes."""
+    width, shifts = sizes.memory_vector_dim, 2 * sizes.shift_range + 1
+    per_head = [1.0] * width + [0.5] * (shifts + 3)
+    per_write_head = [0.5] * width + [1.0] * width
+    scale = per_head * (sizes.read_heads + sizes.write_heads) + per_write_head * sizes.write_heads
+    parameters = _share_out(projection, sizes)
+    return SquashedHeads(
+        tf.tanh(tf.constant(scale, projection.dtype) * projection),
+        tf.nn.softmax(parameters.shift_weighting),
+        1 + tf.nn.softplus(parameters.sharpening),
+    )
+
+
+def head_parameters(squashed: SquashedHeads, sizes: HeadSizes) -> HeadParameters:
+    """The heads' parameters in their ranges."""
+    tanh = _share_out(squashed.tanh, sizes)
+    return HeadParameters(
+        key=tanh.key,
+        key_strength=5 + 5 * tanh.key_strength,
+        interpolation_gate=0.5 + 0.5 * tanh.interpolation_gate,
+        shift_weighting=squashed.shift_weighting,
+        sharpening=squashed.sharpening,
+        erase_vector=0.5 + 0.5 * tanh.erase_vector,
+        add_vector=tanh.add_vector,
+    )
+
+
+def head_parameters_gradient(
+    squashed: SquashedHeads, d_parameters: HeadParameters, sizes: HeadSizes
+) -> tf.Tensor:
+    """The gradient by the projection."""
+    tanh = _share_out(squashed.tanh, sizes)
+    slope = HeadParameters(*(1 - each**2 for each in tanh))
+    addressing = [
+        slope.key * d_parameters.key,
+        (2.5 * slope.key_strength * d_parameters.key_strength)[:, :, tf.newaxis],
+        (0.25 * slope.interpolation_gate * d_parameters.interpolation_gate)[:, :, tf.newaxis],
+        _softmax_gradient(squashed.shift_weighting, d_parameters.shift_weighting),
+        ((0.5 + 0.5 * tanh.sharpening) * d_parameters.sharpening)[:, :, tf.newaxis],
+    ]
+    writing = [
+        0.25 * slope.erase_vector * d_parameters.erase_vector,
+        slope.add_vector * d_parameters.add_vector,
+    ]
+    joined = [tf.concat(part, axis=-1) for part in (addressing, writing)]
+    return tf.concat(
+        [tf.reshape(part, [-1, part.shape[1] * part.shape[2]]) for part in joined], axis=-1
+    )
+
+
+def _share_out(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
+    """The numbers of a projection by the parameter that they are for."""
+    heads, width = sizes.read_heads + sizes.write_heads, sizes.memory_vector_dim
+    split = projection.shape[-1] - 2 * width * sizes.write_heads
+    per_head = tf.reshape(projection[:, :split], [-1, heads, split // heads])
+    per_write_head = tf.reshape(projection[:, split:], [-1, sizes.write_heads, 2 * width])
+    return HeadParameters(
+        key=per_head[:, :, :width],
+        key_strength=per_head[:, :, width],
+        interpolation_gate=per_head[:, :, width + 1],
+        shift_weighting=per_head[:, :, width + 2 : -1],
+        sharpening=per_head[:, :, -1],
+        erase_vector=per_write_head[:, :, :width],
+        add_vector=per_write_head[:, :, width:],
+    )
+
+
+# Addressing by content: equations (5) and (6).
+
+
+class KeptOfContent(NamedTuple):
+    """What `address_by_content_gradient` needs.
+
+    Attributes:
+        inverse_norm: 1 / |M(i)|, `(batch, memory_size)`.
+        similarity: K[k, M(i)], `(batch, heads, memory_size)`.
+        weighting: w^c, of the same shape.
+    """
+
+    inverse_norm: tf.Tensor
+    similarity: tf.Tensor
+    weighting: tf.Tensor
+
+
+def address_by_content(
+    memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor
+) -> tuple[tf.Tensor, KeptOfContent]:
+    """w^c, eq (5)."""
+    inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + _NORM_EPSILON)
+    similarity = along_width(memory, key) * _inverse_norms(key, inverse_norm)
+    # A similarity is at most 1, and a key strength at most 10: the sum can neither overflow nor
+    # vanish, and no maximum has to be found.
+    power = tf.exp(key_strength[:, :, tf.newaxis] * (similarity - 1))
+    weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
+    return weighting, KeptOfContent(inverse_norm, similarity, weighting)
+
+
+def address_by_content_gradient(
+    memory: tf.Tensor,
+    key: tf.Tensor,
+    key_strength: tf.Tensor,
+    kept: KeptOfContent,
+    d_weighting: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The gradients by key and key strength, and two factors of that by the memory.
+
+    These are `d_dot`, the gradient by the products of keys and memory, `(batch, heads,
+    memory_size)`, and `decay`, `(batch, memory_size)`: the gradient by the memory is
+    `key^T d_dot - memory decay`.
+    """
+    d_exponent = _softmax_gradient(kept.weighting, d_weighting)
+    d_key_strength = tf.reduce_sum(d_exponent * kept.similarity, axis=-1)
+    d_similarity = d_exponent * key_strength[:, :, tf.newaxis]
+    d_dot = d_similarity * _inverse_norms(key, kept.inverse_norm)
+    d_scale = d_similarity * kept.similarity
+    key_decay = tf.reduce_sum(d_scale, axis=-1, keepdims=True) * _inverse_key_norm(key) ** 2
+    d_key = along_locations(memory, d_dot) - key * key_decay
+    return d_key, d_key_strength, d_dot, tf.reduce_sum(d_scale, axis=1) * kept.inverse_norm**2
+
+
+def _inverse_norms(key: tf.Tensor, inverse_norm: tf.Tensor) -> tf.Tensor:
+    """1 / (|k| |M(i)|), `(batch, heads, memory_size)`."""
+    return _inverse_key_norm(key) * inverse_norm[:, tf.newaxis, :]
+
+
+def _inverse_key_norm(key: tf.Tensor) -> tf.Tensor:
+    return tf.math.rsqrt(tf.reduce_sum(key**2, axis=-1, keepdims=True) + _NORM_EPSILON)
+
+
+def _softmax_gradient(softmax: tf.Tensor, d_softmax: tf.Tensor) -> tf.Tensor:
+    return softmax * (d_softmax - tf.reduce_sum(softmax * d_softmax, axis=-1, keepdims=True))
+
+
+# Addressing by location: equations (7) to (9).
+
+
+class KeptOfLocation(NamedTuple):
+    """What `address_by_location_gradient` needs.
+
+    Attributes:
+        gated_weighting: w^g, eq (7), `(batch, heads, memory_size)`.
+        log_shifted_weighting: log w~, eq (8), of the same shape.
+    """
+
+    gated_weighting: tf.Tensor
+    log_shifted_weighting: tf.Tensor
+
+
+def address_by_location(
+    content_weighting: tf.Tensor, previous_weighting: tf.Tensor, parameters: HeadParameters
+) -> tuple[tf.Tensor, KeptOfLocation]:
+    """w_t, eq (9)."""
+    gate = parameters.interpolation_gate[:, :, tf.newaxis]
+    gated = gate * content_weighting + (1 - gate) * previous_weighting
+    shifts = _shifts(parameters.shift_weighting)
+    shifted = tf.add_n([s * tf.roll(gated, offset, axis=-1) for offset, s in shifts])
+    log_shifted = tf.math.log(shifted + _LOG_EPSILON)
+    exponent = parameters.sharpening[:, :, tf.newaxis] * log_shifted
+    power = tf.exp(exponent - tf.reduce_max(exponent, axis=-1, keepdims=True))
+    weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
+    return weighting, KeptOfLocation(gated, log_shifted)
+
+
+def address_by_location_gradient(
+    content_weighting: tf.Tensor,
+    previous_weighting: tf.Tensor,
+    parameters: HeadParameters,
+    kept: KeptOfLocation,
+    weighting: tf.Tensor,
+    d_weighting: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The gradients by content weighting, weighting before, gate, shift weighting, sharpening."""
+    gated, log_shifted = kept
+    d_exponent = _softmax_gradient(weighting, d_weighting)
+    d_sharpening = tf.reduce_sum(d_exponent * log_shifted, axis=-1)
+    # Below eq (9) a weight near 0 is as small as its slope is large: their product comes first.
+    d_shifted = d_exponent * tf.exp(-log_shifted) * parameters.sharpening[:, :, tf.newaxis]
+    shifts = _shifts(parameters.shift_weighting)
+    d_shift_weighting = [
+        tf.reduce_sum(d_shifted * tf.roll(gated, offset, axis=-1), axis=-1) for offset, _ in shifts
+    ]
+    d_gated = tf.add_n([s * tf.roll(d_shifted, -offset, axis=-1) for offset, s in shifts])
+    d_gate = tf.reduce_sum(d_gated * (content_weighting - previous_weighting), axis=-1)
+    gate = parameters.interpolation_gate[:, :, tf.newaxis]
+    return (
+        gate * d_gated,
+        (1 - gate) * d_gated,
+        d_gate,
+        tf.stack(d_shift_weighting, axis=-1),
+        d_sharpening,
+    )
+
+
+def _shifts(shift_weighting: tf.Tensor) -> list[tuple[int, tf.Tensor]]:
+    """Every shift and its weight, in the order in which the shift weighting has them."""
+    shift_range = shift_weighting.shape[-1] // 2
+    offsets = [*range(shift_range + 1), *range(-shift_range, 0)]
+    return [(offset, shift_weighting[:, :, offset, tf.newaxis]) for offset in offsets]
+
+
+# Reading and writing: equations (2) to (4).
+
+
+def along_width(memory: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """The products of each head's vector with every location: `(batch, heads, memory_size)`."""
+    return tf.stack(
+        [
+            tf.linalg.matvec(memory, vector, transpose_a=True)
+            for vector in tf.unstack(vectors, axis=1)
+        ],
+        axis=1,
+    )
+
+
+def along_locations(memory: tf.Tensor, weightings: tf.Tensor) -> tf.Tensor:
+    """Each head's weighted sum of the locations, eq (2): `(batch, heads, memory_vector_dim)`."""
+    return tf.stack(
+        [tf.linalg.matvec(memory, weighting) for weighting in tf.unstack(weightings, axis=1)],
+        axis=1,
+    )
+
+
+def outer(vectors: tf.Tensor, weightings: tf.Tensor) -> list[tf.Tensor]:
+    """Of each head the product of its vector and its weighting, of the memory's shape."""
+    pairs = zip(tf.unstack(vectors, axis=1), tf.unstack(weightings, axis=1))
+    return [vector[:, :, tf.newaxis] * weighting[:, tf.newaxis, :] for vector, weighting in pairs]
+
+
+def write(
+    memory: tf.Tensor,
+    weighting: tf.Tensor,
+    erase_vector: tf.Tensor,
+    add_vector: tf.Tensor,
+    order: str,
+) -> tf.Tensor:
+    """M_t, eq (3) and (4), as memory.py defines it for either order."""
+    erasures, additions = outer(erase_vector, weighting), outer(add_vector, weighting)
+    if order == "simultaneous":
+        return erase(memory, erasures) + tf.add_n(additions)
+    for erasure, addition in zip(erasures, additions):
+        memory = memory * (1 - erasure) + addition
+    return memory
+
+
+def erase(memory: tf.Tensor, erasures: list[tf.Tensor]) -> tf.Tensor:
+    """M~_t, eq (3); a gradient by the memory goes back through a write in the same way."""
+    for erasure in erasures:
+        memory = memory * (1 - erasure)
+    return memory
+
+
+def write_gradient(
+    memory: tf.Tensor,
+    weighting: tf.Tensor,
+    erase_vector: tf.Tensor,
+    add_vector: tf.Tensor,
+    order: str,
+    d_memory: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The gradients by weighting, erase vector and add vector; `d_memory` is by the written one."""
+    erasures, additions = outer(erase_vector, weighting), outer(add_vector, weighting)
+    before_erasing = []
+    for erasure, addition in zip(erasures, additions):
+        before_erasing.append(memory)
+        memory = memory * (1 - erasure) + (addition if order == "sequential" else 0)
+    gradients = []
+    d_addition = d_memory
+    for head in reversed(range(len(erasures))):
+        if order == "sequential":
+            d_addition = d_memory
+        d_erasure = -d_memory * before_erasing[head]
+        by_weight = (
+            d_addition * add_vector[:, head, :, tf.newaxis]
+            + d_erasure * erase_vector[:, head, :, tf.newaxis]
+        )
+        gradients.append(
+            (
+                tf.reduce_sum(by_weight, axis=1),
+                tf.linalg.matvec(d_erasure, weighting[:, head]),
+                tf.linalg.matvec(d_addition, weighting[:, head]),
+            )
+        )
+        d_memory = d_memory * (1 - erasures[head])
+    d_weighting, d_erase, d_add = (tf.stack(each[::-1], axis=1) for each in zip(*gradients))
+    return d_weighting, d_erase, d_add

@@ -1,0 +1,139 @@
+"""The layer's own loop against the cell in Keras's loop: the same numbers, the same gradients."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_ntm import CONFIGURATIONS, SIZES, as_text, sequences
+
+from ntm_keras import NTM, NTMCell, loop
+from ntm_keras.keras_compat import keras
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(keras.layers.RNN, "inner_loop"), reason="Keras 2 runs every layer in its own loop"
+)
+
+MACHINES = [
+    *CONFIGURATIONS,
+    {"controller": "feedforward"},
+    {"controller": "feedforward", "controller_layers": 3, "output_source": "controller_and_reads"},
+    {"controller": "rnn", "controller_layers": 2},
+    {"controller": "lstm", "controller_layers": 2, "read_head_num": 2},
+    {"addressing_mode": "content", "write_head_num": 2, "write_order": "simultaneous"},
+]
+
+
+def layer_and_cell(machine, **options):
+    """The layer, and a layer of Keras around a cell with the same weights, both in float64."""
+    arguments = {**SIZES, "bias_initializer": "random_normal", **machine, "dtype": "float64"}
+    layer = NTM(**arguments, return_state=True, **options)
+    around_cell = keras.layers.RNN(
+        NTMCell(**arguments), return_state=True, **options, dtype="float64"
+    )
+    for each in (layer, around_cell):
+        each.build((3, 5, 7))
+    around_cell.set_weights(layer.get_weights())
+    assert loop.can_run(layer.cell)
+    return layer, around_cell
+
+
+def results_and_gradients(layer, inputs, **call):
+    """What a layer returns, and the gradients of some function of all that."""
+    inputs = tf.convert_to_tensor(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        results = layer(inputs, **call)
+        loss = tf.add_n([tf.reduce_sum(tf.sin(3 * result)) for result in results])
+    sources = [inputs, *layer.trainable_weights]
+    gradients = tape.gradient(loss, sources)
+    return results, [
+        tf.zeros(source.shape, tf.float64) if gradient is None else gradient
+        for source, gradient in zip(sources, gradients)
+    ]
+
+
+def assert_same(layer, around_cell, inputs, **call):
+    for expected, found in zip(
+        results_and_gradients(around_cell, inputs, **call),
+        results_and_gradients(layer, inputs, **call),
+    ):
+        assert len(expected) == len(found)
+        for each, other in zip(expected, found):
+            np.testing.assert_allclose(other, each, rtol=1e-6, atol=1e-9)
+
+
+def inputs_of(random, **sizes):
+    return sequences(random, **sizes).astype("float64")
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=as_text)
+def test_it_gives_what_the_cell_gives(random, machine):
+    assert_same(*layer_and_cell(machine, return_sequences=True), inputs_of(random))
+
+
+@pytest.mark.parametrize("option", ["return_sequences", "go_backwards", "zero_output_for_mask"])
+@pytest.mark.parametrize("machine", MACHINES[1:5], ids=as_text)
+def test_masked_steps_change_nothing(random, machine, option):
+    layer, around_cell = layer_and_cell(machine, **{option: True})
+    mask = random.random(size=(3, 5)) < 0.5
+    mask[0] = [False, False, True, False, False]
+    assert_same(layer, around_cell, inputs_of(random), mask=tf.constant(mask))
+
+
+@pytest.mark.parametrize("zero_output_for_mask", [False, True])
+def test_it_ends_with_the_last_step_that_the_mask_asks_for(random, zero_output_for_mask):
+    layer, around_cell = layer_and_cell(
+        {}, return_sequences=True, zero_output_for_mask=zero_output_for_mask
+    )
+    mask = tf.sequence_mask([2, 1, 3], 5)
+    assert_same(layer, around_cell, inputs_of(random), mask=mask)
+
+
+def test_a_mask_may_ask_for_no_step_at_all(random):
+    layer, around_cell = layer_and_cell({}, return_sequences=True)
+    assert_same(layer, around_cell, inputs_of(random), mask=tf.zeros([3, 5], tf.bool))
+
+
+def test_it_goes_backwards(random):
+    assert_same(*layer_and_cell({}, go_backwards=True), inputs_of(random))
+
+
+def test_gradients_reach_a_given_initial_state(random):
+    layer, around_cell = layer_and_cell({"read_head_num": 2})
+    states = [tf.constant(random.normal(size=(3, n)) ** 2) for n in layer.cell.state_size]
+    inputs = inputs_of(random)
+
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(states)
+            loss = tf.reduce_sum(layer(inputs, initial_state=states)[0] ** 2)
+        return tape.gradient(loss, states)
+
+    for expected, found in zip(gradients(around_cell), gradients(layer)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_it_gives_the_same_as_a_graph_of_dynamic_batch_and_time(random, jit_compile, masked):
+    layer, _ = layer_and_cell({}, return_sequences=True)
+    inputs = inputs_of(random)
+    mask = tf.sequence_mask([2, 1, 3], 5) if masked else None
+
+    @tf.function(
+        jit_compile=jit_compile,
+        input_signature=[tf.TensorSpec([None, None, 7], tf.float64)],
+    )
+    def in_graph(inputs):
+        return results_and_gradients(layer, inputs, mask=mask)
+
+    for eager, graph in zip(results_and_gradients(layer, inputs, mask=mask), in_graph(inputs)):
+        for each, other in zip(eager, graph):
+            np.testing.assert_allclose(other, each, rtol=1e-6, atol=1e-9)
+
+
+def test_half_precision_given_controllers_and_unrolling_are_left_to_keras():
+    controller = keras.layers.GRUCell(6)
+    for arguments in ({"dtype": "mixed_bfloat16"}, {"controller": controller}):
+        assert not loop.can_run(NTMCell(**SIZES, **arguments))
+    layer, around_cell = layer_and_cell({}, unroll=True)
+    assert_same(layer, around_cell, np.ones([3, 5, 7]))
