@@ -19,6 +19,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags
@@ -70,30 +71,84 @@ def make_folder(logdir: str) -> None:
         raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
 
 
-def make_model(task):
-    """The compiled model: the NTM layer from the task's inputs to the logits of its targets."""
+def make_models(task) -> tuple[Any, Any]:
+    """The model from the task's inputs to the logits of its targets, and the same for training.
+
+    For training it is also told which steps matter (see `with_steps`), and is compiled.
+    """
+    from ntm_keras.keras_compat import keras
+
+    network = make_network(task)
+    inputs = keras.Input([None, task.input_width], name="inputs")
+    steps = keras.Input([None], dtype="bool", name="steps")
+    trainer = keras.Model([inputs, steps], network(inputs, mask=steps))
+    # Several steps in one call: Keras takes milliseconds between two calls.
+    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
+    _compile(
+        trainer,
+        optimizer=make_optimizer(),
+        jit_compile=FLAGS.xla,
+        steps_per_execution=steps_per_call,
+    )
+    return keras.Model(inputs, network(inputs)), trainer
+
+
+def make_network(task) -> Callable:
+    """What leads from inputs, and a mask of the steps that matter, to logits."""
     import ntm_keras
     from ntm_keras.keras_compat import keras
 
-    layer = ntm_keras.NTM(
-        **flag_values(command_line.MACHINE),
-        output_dim=task.output_width,
-        return_sequences=True,
-        name="ntm",
-    )
-    inputs = keras.Input([None, task.input_width])
-    model = keras.Model(inputs, layer(inputs))
+    if FLAGS.model == "ntm":
+        return ntm_keras.NTM(
+            **flag_values(command_line.MACHINE),
+            output_dim=task.output_width,
+            return_sequences=True,
+            zero_output_for_mask=True,
+            name="ntm",
+        )
+    layers = [
+        keras.layers.LSTM(FLAGS.rnn_size, return_sequences=True, name=f"lstm_{index}")
+        for index in range(FLAGS.lstm_layers)
+    ]
+    projection = keras.layers.Dense(task.output_width, name="projection")
+
+    def network(inputs, mask=None):
+        for layer in layers:
+            inputs = layer(inputs, mask=mask)
+        return projection(inputs)
+
+    return network
+
+
+def make_optimizer():
+    """The optimizer that the flags describe."""
+    from ntm_keras.keras_compat import keras
+
+    learning_rate = FLAGS.learning_rate
+    if FLAGS.learning_rate_half_life:
+        learning_rate = keras.optimizers.schedules.ExponentialDecay(
+            learning_rate, FLAGS.learning_rate_half_life, 0.5
+        )
     clipping = {"global_clipnorm": FLAGS.clip_norm or None, "clipvalue": FLAGS.clip_value or None}
     if FLAGS.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(FLAGS.learning_rate, **clipping)
-    else:
-        optimizer = keras.optimizers.RMSprop(
-            FLAGS.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **clipping
-        )
-    # Several steps in one call: Keras takes milliseconds between two calls.
-    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
-    _compile(model, optimizer=optimizer, jit_compile=FLAGS.xla, steps_per_execution=steps_per_call)
-    return model
+        return keras.optimizers.Adam(learning_rate, **clipping)
+    return keras.optimizers.RMSprop(
+        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **clipping
+    )
+
+
+def with_steps(dataset):
+    """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
+
+    All sequences are padded to one length, for which the training step is compiled once. The NTM
+    layer ends its loop with the last step that matters to a batch.
+    """
+    import tensorflow as tf
+
+    def add_steps(inputs, targets, mask):
+        return (inputs, tf.cumsum(mask, axis=1, reverse=True) > 0), targets, mask
+
+    return dataset.map(add_steps).prefetch(tf.data.AUTOTUNE)
 
 
 def _compile(model, **arguments) -> None:
@@ -156,7 +211,7 @@ def train(task) -> None:
     from ntm_keras.keras_compat import keras
 
     keras.utils.set_random_seed(FLAGS.seed)
-    model = make_model(task)
+    model, trainer = make_models(task)
     evaluator = make_evaluator(model)
     tested: dict[str, float] = {}
 
@@ -169,16 +224,18 @@ def train(task) -> None:
     stop = callbacks.StopWhenSolved(below, test)
     write_settings(FLAGS.logdir)
     print(where_to_look())
-    print("The first epoch takes longer: the step is compiled for every length.", flush=True)
+    print("The first epoch takes longer: the step is compiled.", flush=True)
+    training = task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths)
+    validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
     try:
-        model.fit(
-            task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths),
+        trainer.fit(
+            with_steps(training),
             epochs=math.ceil(FLAGS.steps / FLAGS.validate_every),
             steps_per_epoch=FLAGS.validate_every,
-            validation_data=task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed),
+            validation_data=with_steps(validation),
             callbacks=[
                 callbacks.StopAfter(FLAGS.steps),
-                *make_callbacks(task, evaluator),
+                *make_callbacks(task, model, evaluator),
                 stop,
             ],
             shuffle=False,
@@ -193,10 +250,10 @@ def train(task) -> None:
     if not stop.solved:
         test(FLAGS.steps)
     solved = tested["wrong_bits_per_sequence"] < below
-    report(solved, int(model.optimizer.iterations), tested)
+    report(solved, int(trainer.optimizer.iterations), tested)
 
 
-def make_callbacks(task, evaluator) -> list:
+def make_callbacks(task, model, evaluator) -> list:
     """What a run writes while it trains: scalars, images, and the model."""
     from ntm_keras import callbacks
 
@@ -204,7 +261,7 @@ def make_callbacks(task, evaluator) -> list:
         os.path.join(FLAGS.logdir, name) for name in ("train", "validation", "model.keras")
     )
     data = evaluation_data(task, _SIZE_SEQUENCES)
-    inputs, targets, mask = list(data[0][1])[0]
+    inputs, targets, mask = list(with_steps(data[0][1]))[0]
 
     def at_sizes() -> dict[str, float]:
         return {
@@ -213,12 +270,13 @@ def make_callbacks(task, evaluator) -> list:
             for name in ("cost_bits_per_sequence", "wrong_bits_per_sequence")
         }
 
+    pictures = [callbacks.MachineImages(train_log, inputs, targets, mask, every=2)]
     return [
         callbacks.GradientNorm(),
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),
-        callbacks.MachineImages(train_log, inputs, targets, mask, every=2),
-        callbacks.SafeCheckpoint(saved_model),
+        *(pictures if FLAGS.model == "ntm" else []),
+        callbacks.SafeCheckpoint(saved_model, model),
     ]
 
 

@@ -31,6 +31,13 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
 )
 
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN)
+flags.DEFINE_enum(
+    "model",
+    "ntm",
+    ["ntm", "lstm"],
+    "What learns: the Neural Turing Machine, or an LSTM network to compare it with.",
+    module_name=RUN,
+)
 flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", module_name=RUN)
 flags.DEFINE_string(
     "logdir", None, "The run's folder. (default: runs/TASK/DATE-TIME)", module_name=RUN
@@ -60,6 +67,13 @@ flags.DEFINE_enum(
     module_name=TRAINING,
 )
 flags.DEFINE_float("learning_rate", 1e-3, "The optimizer's.", module_name=TRAINING)
+flags.DEFINE_integer(
+    "learning_rate_half_life",
+    0,
+    "Halve the learning rate, smoothly, every so many steps; 0: keep it.",
+    0,
+    module_name=TRAINING,
+)
 flags.DEFINE_float(
     "clip_norm",
     0.0,
@@ -93,6 +107,9 @@ flags.DEFINE_float(
 )
 flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", module_name=TRAINING)
 
+flags.DEFINE_integer(
+    "lstm_layers", 3, "With --model=lstm: its layers, --rnn_size wide.", 1, module_name=RUN
+)
 flags.DEFINE_integer("rnn_size", 100, "Width of the controller.", 1, module_name=MACHINE)
 flags.DEFINE_integer("memory_size", 128, "Number of memory locations.", 1, module_name=MACHINE)
 flags.DEFINE_integer("memory_vector_dim", 20, "Width of a location.", 1, module_name=MACHINE)

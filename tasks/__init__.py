@@ -7,6 +7,8 @@ from tasks.task import Task
 # The module in this folder, and the class in it.
 TASKS = {
     "copy": "Copy",
+    "repeat_copy": "RepeatCopy",
+    "associative_recall": "AssociativeRecall",
 }
 
 

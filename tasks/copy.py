@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from tasks.task import Task, limit
+from tasks.task import Task, limit, parse_numbers
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -31,11 +31,7 @@ class Copy(Task):
     max_length: int = limit(20, "Vectors of the longest training sequence.")
 
     def __post_init__(self):
-        if self.min_length > self.max_length:
-            raise ValueError(
-                "min_length must be at most max_length. "
-                f"Received: min_length={self.min_length}, max_length={self.max_length}"
-            )
+        self._check_order("min_length", "max_length")
 
     @property
     def input_width(self) -> int:
@@ -50,24 +46,18 @@ class Copy(Task):
         return 2 * self.max_length + 1
 
     def parse_size(self, text: str) -> int:
-        if not (text.isascii() and text.isdigit() and int(text) > 0):
-            raise ValueError(f"a size of copy is a length, such as 20. Received: {text!r}")
-        return int(text)
+        (length,) = parse_numbers(text, 1, "a length, such as 20")
+        return length
 
     def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:
-        import tensorflow as tf
-
-        return tf.random.stateless_uniform(
-            [count], seed, self.min_length, self.max_length + 1, tf.int32
-        )
+        return self._draw(count, self.min_length, self.max_length, seed)
 
     def generate(self, sizes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         import tensorflow as tf
 
         lengths, longest = sizes[:, tf.newaxis], tf.reduce_max(sizes)
         batch_size = tf.shape(sizes)[0]
-        drawn = tf.random.stateless_uniform([batch_size, longest, self.bits], seed, 0, 2, tf.int32)
-        vectors = tf.cast(drawn, tf.float32)
+        vectors = self._random_bits([batch_size, longest, self.bits], seed)
 
         time = tf.range(2 * longest + 1)[tf.newaxis, :]
         answered = time - lengths - 1

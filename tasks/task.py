@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Training lengths are rounded up to so many different ones: each is compiled anew under XLA.
-_BUCKETS = 4
-
 _STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3}
 
 
@@ -23,6 +20,20 @@ def limit(default: int, description: str, at_least: int = 1) -> Any:
     return dataclasses.field(
         default=default, metadata={"description": description, "at_least": at_least}
     )
+
+
+def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:
+    """The numbers in a size such as "20" or "20x10".
+
+    Raises:
+        ValueError: They are not so many, or not written in digits, or too small.
+    """
+    parts = text.split("x")
+    if all(part.isascii() and part.isdigit() for part in parts) and len(parts) == count:
+        numbers = tuple(int(part) for part in parts)
+        if min(numbers) >= at_least:
+            return numbers
+    raise ValueError(f"a size of this task is {notation}. Received: {text!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +85,8 @@ class Task:
     ) -> tf.data.Dataset:
         """The endless training batches from number `first_step` on.
 
-        All sequences of a batch have the same size, unless `mix_lengths` is true. The time is
-        rounded up to one of a few lengths; the mask is 0 in the rest.
+        All sequences of a batch have the same size, unless `mix_lengths` is true. All batches
+        are as long as the longest sequence; the mask is 0 in the rest.
         """
         import tensorflow as tf
 
@@ -85,11 +96,7 @@ class Task:
                 sizes = self.draw_sizes(batch_size, size_seed)
             else:
                 sizes = tf.repeat(self.draw_sizes(1, size_seed), batch_size, axis=0)
-            sequences = self.generate(sizes, content_seed)
-            bucket = -(-self.longest_time // _BUCKETS)
-            time = tf.shape(sequences[0])[1]
-            time = tf.minimum(-(-time // bucket) * bucket, self.longest_time)
-            return self._pad(sequences, batch_size, time)
+            return self._pad(self.generate(sizes, content_seed), batch_size, self.longest_time)
 
         steps = tf.data.Dataset.range(first_step, tf.int64.max)
         return steps.map(batch).prefetch(tf.data.AUTOTUNE)
@@ -126,6 +133,26 @@ class Task:
             return self._pad(drawn, batch_size, tf.shape(drawn[0])[1])
 
         return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)
+
+    def _check_order(self, low: str, high: str) -> None:
+        """Refuses a range whose lower limit is above its upper one."""
+        if getattr(self, low) > getattr(self, high):
+            raise ValueError(
+                f"{low} must be at most {high}. "
+                f"Received: {low}={getattr(self, low)}, {high}={getattr(self, high)}"
+            )
+
+    def _draw(self, count: int, low: int, high: int, seed: tf.Tensor) -> tf.Tensor:
+        """So many whole numbers, from `low` to `high` inclusive."""
+        import tensorflow as tf
+
+        return tf.random.stateless_uniform([count], seed, low, high + 1, tf.int32)
+
+    def _random_bits(self, shape: Any, seed: tf.Tensor) -> tf.Tensor:
+        """Zeros and ones, as likely, float32."""
+        import tensorflow as tf
+
+        return tf.cast(tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32), tf.float32)
 
     def _pad(
         self, sequences: Any, batch_size: int, time: Any
