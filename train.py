@@ -86,6 +86,7 @@ def make_models(task) -> tuple[Any, Any]:
     steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
     _compile(
         trainer,
+        task,
         optimizer=make_optimizer(),
         jit_compile=FLAGS.xla,
         steps_per_execution=steps_per_call,
@@ -151,7 +152,7 @@ def with_steps(dataset):
     return dataset.map(add_steps).prefetch(tf.data.AUTOTUNE)
 
 
-def _compile(model, **arguments) -> None:
+def _compile(model, task, **arguments) -> None:
     import ntm_keras
 
     model.compile(
@@ -159,18 +160,19 @@ def _compile(model, **arguments) -> None:
         weighted_metrics=[
             ntm_keras.CostPerSequence(),
             ntm_keras.WrongBitsPerSequence(),
+            *task.measures(),
             ntm_keras.ShareWithoutError(),
         ],
         **arguments,
     )
 
 
-def make_evaluator(model):
+def make_evaluator(model, task):
     """The same model for data of many lengths: not under XLA, which compiles each length anew."""
     from ntm_keras.keras_compat import keras
 
     evaluator = keras.Model(model.inputs, model.outputs)
-    _compile(evaluator, jit_compile=False)
+    _compile(evaluator, task, jit_compile=False)
     return evaluator
 
 
@@ -188,17 +190,21 @@ def measure(evaluator, data: list[tuple[str, Any]]) -> list[dict[str, Any]]:
     records = []
     for written, dataset in data:
         found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
-        count = len(dataset) * dataset.element_spec[0].shape[0]
+        sequences = len(dataset) * dataset.element_spec[0].shape[0]
+        share = found.pop("share_without_error")
         records.append(
             {
                 "size": written,
-                "sequences": count,
-                "cost_bits_per_sequence": found["cost_bits_per_sequence"],
-                "wrong_bits_per_sequence": found["wrong_bits_per_sequence"],
-                "sequences_without_error": round(found["share_without_error"] * count),
+                "sequences": sequences,
+                **_per_sequence(found),
+                "sequences_without_error": round(share * sequences),
             }
         )
     return records
+
+
+def _per_sequence(measured: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in measured.items() if name.endswith("_per_sequence")}
 
 
 def train(task) -> None:
@@ -212,16 +218,16 @@ def train(task) -> None:
 
     keras.utils.set_random_seed(FLAGS.seed)
     model, trainer = make_models(task)
-    evaluator = make_evaluator(model)
+    evaluator = make_evaluator(model, task)
     tested: dict[str, float] = {}
 
     def test(step: int) -> float:
         sequences = task.test(step, FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed)
         tested.update(evaluator.evaluate(sequences, verbose=0, return_dict=True))
-        return tested["wrong_bits_per_sequence"]
+        return tested[task.solved_measure]
 
     below = FLAGS.solved_below or task.solved_below
-    stop = callbacks.StopWhenSolved(below, test)
+    stop = callbacks.StopWhenSolved(below, test, f"val_{task.solved_measure}")
     write_settings(FLAGS.logdir)
     print(where_to_look())
     print("The first epoch takes longer: the step is compiled.", flush=True)
@@ -249,8 +255,7 @@ def train(task) -> None:
         ) from error
     if not stop.solved:
         test(FLAGS.steps)
-    solved = tested["wrong_bits_per_sequence"] < below
-    report(solved, int(trainer.optimizer.iterations), tested)
+    report(tested[task.solved_measure] < below, int(trainer.optimizer.iterations), tested)
 
 
 def make_callbacks(task, model, evaluator) -> list:
@@ -265,9 +270,9 @@ def make_callbacks(task, model, evaluator) -> list:
 
     def at_sizes() -> dict[str, float]:
         return {
-            f"{name}_at_size/{record['size']}": record[name]
+            f"{name}_at_size/{record['size']}": value
             for record in measure(evaluator, data)
-            for name in ("cost_bits_per_sequence", "wrong_bits_per_sequence")
+            for name, value in _per_sequence(record).items()
         }
 
     pictures = [callbacks.MachineImages(train_log, inputs, targets, mask, every=2)]
@@ -287,8 +292,7 @@ def report(solved: bool, steps: int, tested: dict[str, float]) -> None:
         "steps": steps,
         "sequences": steps * FLAGS.batch_size,
         "seconds": round(time.perf_counter() - _STARTED, 1),
-        "cost_bits_per_sequence": tested["cost_bits_per_sequence"],
-        "wrong_bits_per_sequence": tested["wrong_bits_per_sequence"],
+        **_per_sequence(tested),
         "flags": flag_values(*command_line.GROUPS),
     }
     _write_json("result.json", result)

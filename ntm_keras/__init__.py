@@ -3,6 +3,7 @@
 from ntm_keras.metrics import (
     BitCrossentropy,
     CostPerSequence,
+    MeanPerSequence,
     ShareWithoutError,
     WrongBitsPerSequence,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "NTM",
     "BitCrossentropy",
     "CostPerSequence",
+    "MeanPerSequence",
     "NTMCell",
     "NTMState",
     "NTMTrace",

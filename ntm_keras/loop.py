@@ -325,10 +325,11 @@ class _Loop:
         transposed = tf.nest.map_structure(tf.transpose, weights._replace(biases=[]))
         products = [*weights.kernels, weights.projection_kernel]
 
-        def body(back, d_state, towards, arrays):
-            t = steps - 1 - back
+        # XLA compiles anew for every value that an index is computed from. So the number of steps
+        # is only where the loop begins.
+        def body(t, d_state, towards, arrays):
             # After the last step comes none, and `towards` leaves the gradient as it is.
-            d_memory = towards.before(d_state.memory, kept.memory[tf.minimum(t + 1, steps - 1)])
+            d_memory = towards.before(d_state.memory, kept.memory[tf.minimum(t + 1, time - 1)])
             d_state = d_state._replace(
                 read_vectors=d_state.read_vectors + d_read_vectors[t], memory=d_memory
             )
@@ -337,7 +338,7 @@ class _Loop:
                 t, transposed, kept_of_step, d_output[t], d_state
             )
             arrays = [array.write(t, each) for array, each in zip(arrays, d_products)]
-            return back + 1, d_state, towards, arrays
+            return t - 1, d_state, towards, arrays
 
         batch = kept.output.shape[1]
         arrays = [
@@ -345,9 +346,9 @@ class _Loop:
             for kernel in products
         ]
         _, d_state, towards, arrays = tf.while_loop(
-            lambda back, *_: back < steps,
+            lambda t, *_: t >= 0,
             body,
-            (tf.constant(0), d_state, self._nowhere(kept), arrays),
+            (tf.convert_to_tensor(steps) - 1, d_state, self._nowhere(kept), arrays),
             maximum_iterations=time,
         )
         d_products = [_rows(array.stack()) for array in arrays]

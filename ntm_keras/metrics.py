@@ -37,10 +37,11 @@ class BitCrossentropy(keras.losses.Loss):
         return tf.math.divide_no_nan(tf.reduce_sum(nats * mask), tf.reduce_sum(mask) * bits)
 
 
-class _MeanPerSequence(keras.metrics.Mean):
-    """The mean over sequences of what `per_sequence` says of each."""
+class MeanPerSequence(keras.metrics.Mean):
+    """The mean over sequences of what a subclass's `per_sequence` says of each."""
 
-    def per_sequence(self, targets: Any, logits: Any, mask: Any) -> tf.Tensor:
+    def per_sequence(self, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """One number for each sequence, `(batch,)`; everything comes as float32."""
         raise NotImplementedError
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -50,7 +51,7 @@ class _MeanPerSequence(keras.metrics.Mean):
 
 
 @serializable
-class CostPerSequence(_MeanPerSequence):
+class CostPerSequence(MeanPerSequence):
     """The cross-entropy of a sequence in bits: the paper's measure.
 
     Example:
@@ -70,8 +71,12 @@ class CostPerSequence(_MeanPerSequence):
 
 
 @serializable
-class WrongBitsPerSequence(_MeanPerSequence):
+class WrongBitsPerSequence(MeanPerSequence):
     """How many bits of a sequence are answered wrongly, the answer being the sign of the logit.
+
+    Args:
+        channels: The first bit of a step that counts and the first that does not any more, by
+            default `(0, None)`: all.
 
     Example:
 
@@ -81,15 +86,25 @@ class WrongBitsPerSequence(_MeanPerSequence):
     8.0
     """
 
-    def __init__(self, name: str = "wrong_bits_per_sequence", **kwargs: Any):
+    def __init__(
+        self,
+        name: str = "wrong_bits_per_sequence",
+        channels: tuple[int, int | None] = (0, None),
+        **kwargs: Any,
+    ):
         super().__init__(name=name, **kwargs)
+        self.channels = channels
 
     def per_sequence(self, targets, logits, mask):
-        return _wrong_bits(targets, logits, mask)
+        bits = slice(*self.channels)
+        return _wrong_bits(targets[:, :, bits], logits[:, :, bits], mask)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
 
 
 @serializable
-class ShareWithoutError(_MeanPerSequence):
+class ShareWithoutError(MeanPerSequence):
     """The share of sequences in which every bit is answered rightly."""
 
     def __init__(self, name: str = "share_without_error", **kwargs: Any):

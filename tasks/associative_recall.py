@@ -49,6 +49,13 @@ class AssociativeRecall(Task):
     def longest_time(self) -> int:
         return (self.max_items + 2) * (self.item_length + 1)
 
+    @property
+    def largest_size(self) -> int:
+        return self.max_items
+
+    def vectors_to_remember(self, size: int) -> int:
+        return size * self.item_length
+
     def parse_size(self, text: str) -> int:
         (items,) = parse_numbers(text, 1, "a number of items, at least 2, such as 12", at_least=2)
         return items

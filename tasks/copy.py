@@ -45,6 +45,13 @@ class Copy(Task):
     def longest_time(self) -> int:
         return 2 * self.max_length + 1
 
+    @property
+    def largest_size(self) -> int:
+        return self.max_length
+
+    def vectors_to_remember(self, size: int) -> int:
+        return size
+
     def parse_size(self, text: str) -> int:
         (length,) = parse_numbers(text, 1, "a length, such as 20")
         return length

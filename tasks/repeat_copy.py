@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tasks.task import Task, limit, parse_numbers
 
@@ -52,6 +52,22 @@ class RepeatCopy(Task):
     @property
     def longest_time(self) -> int:
         return self.max_length * (1 + self.max_repeats) + 2
+
+    @property
+    def largest_size(self) -> tuple[int, int]:
+        return self.max_length, self.max_repeats
+
+    def vectors_to_remember(self, size: tuple[int, int]) -> int:
+        length, _ = size
+        return length
+
+    def measures(self) -> list[Any]:
+        from ntm_keras import WrongBitsPerSequence
+
+        return [
+            WrongBitsPerSequence("wrong_copied_bits_per_sequence", (0, self.bits)),
+            WrongBitsPerSequence("wrong_end_markers_per_sequence", (self.bits, None)),
+        ]
 
     def parse_size(self, text: str) -> tuple[int, ...]:
         return parse_numbers(text, 2, "LENGTHxREPEATS, such as 20x10")

@@ -51,7 +51,8 @@ class Task:
     A batch is a function of the seed and its number alone, whatever was drawn before it.
     """
 
-    # A run that gives fewer wrong bits per sequence has solved the task.
+    # A run in which this measure is below this threshold has solved the task.
+    solved_measure: ClassVar[str] = "wrong_bits_per_sequence"
     solved_below: ClassVar[float] = 0.01
     default_eval_sizes: ClassVar[str]
 
@@ -67,6 +68,19 @@ class Task:
     def longest_time(self) -> int:
         """Number of steps of the largest training sequence."""
         raise NotImplementedError
+
+    @property
+    def largest_size(self) -> Any:
+        """The size of that sequence, as `parse_size` gives it."""
+        raise NotImplementedError
+
+    def vectors_to_remember(self, size: Any) -> int:
+        """How many vectors of a sequence of this size have to be kept apart to answer it."""
+        raise NotImplementedError
+
+    def measures(self) -> list[Any]:
+        """Keras metrics that this task has beside cost and wrong bits per sequence."""
+        return []
 
     def parse_size(self, text: str) -> Any:
         """The size that one part of `--eval_sizes` means; a ValueError says what is allowed."""
