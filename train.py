@@ -56,6 +56,19 @@ def eval_sizes(task) -> list[tuple[str, Any]]:
         raise BadInput(f"--eval_sizes={text}: {error}") from error
 
 
+def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
+    """Says which sequences hold more vectors than the memory has locations."""
+    largest = "in training", task.largest_size
+    for name, size in [largest, *((f"of size {written}", size) for written, size in sizes)]:
+        vectors = task.vectors_to_remember(size)
+        if FLAGS.model == "ntm" and vectors > FLAGS.memory_size:
+            print(
+                f"train.py: warning: sequences {name} have up to {vectors} vectors to remember,"
+                f" more than the {FLAGS.memory_size} locations of --memory_size.",
+                file=sys.stderr,
+            )
+
+
 def make_folder(logdir: str) -> None:
     """Makes the folder of a new run, and writes the run's flags into it."""
     path = os.path.join(logdir, "flags.cfg")
@@ -340,17 +353,45 @@ def evaluate(task) -> None:
     except Exception as error:  # Of a damaged file Keras raises whatever its parts raise.
         raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
     data = evaluation_data(task, FLAGS.eval_sequences)
-    records = measure(make_evaluator(model), data)
-    print(f"{'size':>8} {'sequences':>10} {'cost, bits':>12} {'wrong bits':>12} {'no error':>10}")
-    for record in records:
-        print(
-            f"{record['size']:>8} {record['sequences']:>10}"
-            f" {record['cost_bits_per_sequence']:>12.3f}"
-            f" {record['wrong_bits_per_sequence']:>12.3f}"
-            f" {record['sequences_without_error'] / record['sequences']:>10.1%}"
-        )
+    records = measure(make_evaluator(model, task), data)
     _write_json("eval.json", records)
+    write_evaluation(model, records, data)
+    print(table(records))
     show_example(model, *data[0])
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """The records as lines of text: a column for each measure that differs from size to size."""
+    columns = {"size": [record["size"] for record in records]}
+    columns["sequences"] = [str(record["sequences"]) for record in records]
+    for name in _per_sequence(records[0]):
+        title = name.removesuffix("_per_sequence").replace("_", " ")
+        columns[title] = [f"{record[name]:.3f}" for record in records]
+    columns["no error"] = [
+        f"{record['sequences_without_error'] / record['sequences']:.1%}" for record in records
+    ]
+    rows = [list(columns), *zip(*columns.values())]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows
+    )
+
+
+def write_evaluation(model, records: list[dict[str, Any]], data: list[tuple[str, Any]]) -> None:
+    """The measures for TensorBoard, over the number of time steps, and an example of each size."""
+    import tensorflow as tf
+
+    from ntm_keras import callbacks
+
+    with tf.summary.create_file_writer(os.path.join(FLAGS.logdir, "eval")).as_default():
+        for record, (written, dataset) in zip(records, data):
+            inputs, targets, mask = next(iter(dataset))
+            time_steps = inputs.shape[1]
+            for name, value in _per_sequence(record).items():
+                tf.summary.scalar(f"{name}_by_time", value, step=time_steps)
+            if FLAGS.model == "ntm":
+                example = inputs[:1], targets[:1], mask[:1]
+                callbacks.write_machine_images(model, *example, suffix=f"/{written}")
 
 
 def show_example(model, written: str, dataset) -> None:
@@ -381,7 +422,7 @@ def main(argv: list[str]) -> None:
     if argv[1:]:
         raise BadInput(f"unexpected argument {argv[1]!r}: flags begin with --.")
     task = make_task()
-    eval_sizes(task)
+    warn_of_small_memory(task, eval_sizes(task))
     if FLAGS.mode == "train":
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         FLAGS.logdir = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)

@@ -202,20 +202,45 @@ class MachineImages(keras.callbacks.Callback):
         if step == self._drawn_at:
             return
         self._drawn_at = step
-        outputs, traces = trace_model(self.model, self._inputs)
         with self._writer.as_default():
-            for layer_name, layer_trace in traces.items():
-                for name, picture in pictures.draw_trace(layer_trace).items():
-                    self._write(f"{layer_name}/{name}", picture, step)
-            if self._targets is not None:
-                answers = tf.sigmoid(outputs) if self._from_logits else outputs
-                picture = pictures.draw_answers(self._targets, answers, self._mask)
-                self._write("target_output_error", picture, step)
+            write_machine_images(
+                self.model, self._inputs, self._targets, self._mask, self._from_logits, step
+            )
         self._writer.flush()
 
-    def _write(self, tag: str, picture: np.ndarray, step: int) -> None:
+
+def write_machine_images(
+    model: Any,
+    inputs: Any,
+    targets: tf.Tensor | None = None,
+    mask: tf.Tensor | None = None,
+    from_logits: bool = True,
+    step: int = 0,
+    suffix: str = "",
+) -> None:
+    """Writes what `MachineImages` draws with the default summary writer, once.
+
+    Args:
+        model: A model with a layer whose cell is an `NTMCell`.
+        inputs: This and the arguments up to `from_logits`: as those of `MachineImages`.
+        step: Of the summaries.
+        suffix: What the summaries' tags end with.
+
+    Raises:
+        ValueError: The model has no such layer.
+    """
+    outputs, traces = trace_model(model, inputs)
+    drawn = {
+        f"{layer_name}/{name}": picture
+        for layer_name, layer_trace in traces.items()
+        for name, picture in pictures.draw_trace(layer_trace).items()
+    }
+    if targets is not None:
+        answers = tf.sigmoid(outputs) if from_logits else outputs
+        drawn["target_output_error"] = pictures.draw_answers(targets, answers, mask)
+    for tag, picture in drawn.items():
         description = pictures.DESCRIPTIONS[tag.split("/")[-1]]
-        tf.summary.image(tag, picture[np.newaxis], step=step, description=description)
+        tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)
 
 
 class NonFiniteLossError(Exception):

@@ -7,6 +7,7 @@ mask `(batch, time)`: 1 where an answer counts, 0 elsewhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -38,16 +39,34 @@ class BitCrossentropy(keras.losses.Loss):
 
 
 class MeanPerSequence(keras.metrics.Mean):
-    """The mean over sequences of what a subclass's `per_sequence` says of each."""
+    """The mean over sequences of what a function says of each.
 
-    def per_sequence(self, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """One number for each sequence, `(batch,)`; everything comes as float32."""
-        raise NotImplementedError
+    Args:
+        function: Called with targets, logits and mask as float32; returns one number for each
+            sequence, `(batch,)`.
+        name: Of the measure.
+
+    Example:
+
+    >>> steps = MeanPerSequence(lambda targets, logits, mask: tf.reduce_sum(mask, 1), "steps")
+    >>> _ = steps.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
+    >>> float(steps.result())
+    1.0
+    """
+
+    def __init__(
+        self,
+        function: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+        name: str,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self._function = function
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = tf.cast(y_pred, tf.float32)
         mask = _mask(logits, sample_weight)
-        return super().update_state(self.per_sequence(tf.cast(y_true, tf.float32), logits, mask))
+        return super().update_state(self._function(tf.cast(y_true, tf.float32), logits, mask))
 
 
 @serializable
@@ -63,11 +82,7 @@ class CostPerSequence(MeanPerSequence):
     """
 
     def __init__(self, name: str = "cost_bits_per_sequence", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
-
-    def per_sequence(self, targets, logits, mask):
-        nats, mask = _nats_per_step(targets, logits, mask)
-        return tf.reduce_sum(nats * mask, axis=-1) / math.log(2)
+        super().__init__(cost_per_sequence, name, **kwargs)
 
 
 @serializable
@@ -92,15 +107,15 @@ class WrongBitsPerSequence(MeanPerSequence):
         channels: tuple[int, int | None] = (0, None),
         **kwargs: Any,
     ):
-        super().__init__(name=name, **kwargs)
-        self.channels = channels
+        def wrong_bits(targets, logits, mask):
+            bits = slice(*channels)
+            return _wrong_bits(targets[:, :, bits], logits[:, :, bits], mask)
 
-    def per_sequence(self, targets, logits, mask):
-        bits = slice(*self.channels)
-        return _wrong_bits(targets[:, :, bits], logits[:, :, bits], mask)
+        super().__init__(wrong_bits, name, **kwargs)
+        self._channels = channels
 
     def get_config(self):
-        return {**super().get_config(), "channels": self.channels}
+        return {**super().get_config(), "channels": self._channels}
 
 
 @serializable
@@ -108,10 +123,16 @@ class ShareWithoutError(MeanPerSequence):
     """The share of sequences in which every bit is answered rightly."""
 
     def __init__(self, name: str = "share_without_error", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
+        def is_right(targets, logits, mask):
+            return tf.cast(tf.equal(_wrong_bits(targets, logits, mask), 0), tf.float32)
 
-    def per_sequence(self, targets, logits, mask):
-        return tf.cast(tf.equal(_wrong_bits(targets, logits, mask), 0), tf.float32)
+        super().__init__(is_right, name, **kwargs)
+
+
+def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """The cross-entropy of each sequence in bits, `(batch,)`."""
+    nats, mask = _nats_per_step(targets, logits, mask)
+    return tf.reduce_sum(nats * mask, axis=-1) / math.log(2)
 
 
 def _mask(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:

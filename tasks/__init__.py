@@ -9,6 +9,8 @@ TASKS = {
     "copy": "Copy",
     "repeat_copy": "RepeatCopy",
     "associative_recall": "AssociativeRecall",
+    "dynamic_ngrams": "DynamicNgrams",
+    "priority_sort": "PrioritySort",
 }
 
 

@@ -97,11 +97,37 @@ def test_finite_pipelines_have_at_least_the_sequences_asked_for(name):
 
 
 @EVERY_TASK
-def test_the_mask_covers_answers_and_nothing_else(name):
-    for _, targets, mask in numbers(task_class(name)().training(8, seed=0), 5):
+def test_every_sequence_asks_for_an_answer(name):
+    for _, _, mask in numbers(task_class(name)().training(8, seed=0), 5):
         assert set(np.unique(mask)) <= {0, 1}
         assert mask.sum(axis=1).min() > 0
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "dynamic_ngrams"])
+def test_there_are_no_targets_where_nothing_is_asked(name):
+    for _, targets, mask in numbers(task_class(name)().training(8, seed=0), 5):
         assert not targets[mask == 0].any()
+
+
+@EVERY_TASK
+def test_the_largest_size_is_as_long_as_the_training_batches(name):
+    task = task_class(name)()
+    (batch,) = numbers(task.evaluation(task.largest_size, 2, 2, seed=0), 1)
+    assert batch[0].shape[1] == task.longest_time
+
+
+def test_tasks_know_how_many_vectors_have_to_be_remembered():
+    vectors = {
+        name: task_class(name)().vectors_to_remember(task_class(name)().largest_size)
+        for name in TASKS
+    }
+    assert vectors == {
+        "copy": 20,
+        "repeat_copy": 10,
+        "associative_recall": 18,
+        "dynamic_ngrams": 32,
+        "priority_sort": 20,
+    }
 
 
 def test_tasks_are_known_before_tensorflow_is_imported():
