@@ -2,7 +2,7 @@
 
   python train.py                                  train on the copy task
   python train.py --task=copy --max_length=10      with other limits
-  python train.py --flagfile=configs/paper_copy.cfg     with the paper's settings
+  python train.py --flagfile=configs/paper/copy_ntm_lstm.cfg     with the paper's settings
   python train.py --mode=eval --logdir=runs/copy/..     measure a trained machine
 
 --task=NAME alone takes its defaults from configs/NAME.cfg; --flagfile takes any other. Flags on

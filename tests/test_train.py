@@ -126,7 +126,7 @@ MACHINE = {
 def solved_run(tmp_path_factory):
     """A run with the paper's optimizer and another machine, solved at once, in no given folder."""
     folder = tmp_path_factory.mktemp("solved")
-    config = f"--flagfile={ROOT / 'configs' / 'paper_copy.cfg'}"
+    config = f"--flagfile={ROOT / 'configs' / 'paper' / 'copy_ntm_lstm.cfg'}"
     machine = [f"--{name}={value}" for name, value in MACHINE.items()]
     finished = run_train(config, *TINY, *machine, "--solved_below=1000", cwd=folder)
     assert finished.returncode == 0, finished.stderr
@@ -263,9 +263,9 @@ def test_no_flags_at_all_means_the_default_copy_run():
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--flagfile=configs/paper_copy.cfg", "--batch_size=7"],
-        ["--batch_size=7", "--flagfile=configs/paper_copy.cfg"],
-        ["--batch_size", "7", "--flagfile", "configs/paper_copy.cfg"],
+        ["--flagfile=configs/paper/copy_ntm_lstm.cfg", "--batch_size=7"],
+        ["--batch_size=7", "--flagfile=configs/paper/copy_ntm_lstm.cfg"],
+        ["--batch_size", "7", "--flagfile", "configs/paper/copy_ntm_lstm.cfg"],
     ],
     ids=" ".join,
 )
@@ -277,7 +277,9 @@ def test_the_command_line_wins_wherever_the_flagfile_stands(arguments):
 
 def test_a_later_flagfile_wins_over_an_earlier_one(tmp_path):
     (tmp_path / "more.cfg").write_text("--batch_size=9\n")
-    found = flags_of("--flagfile=configs/paper_copy.cfg", f"--flagfile={tmp_path / 'more.cfg'}")
+    found = flags_of(
+        "--flagfile=configs/paper/copy_ntm_lstm.cfg", f"--flagfile={tmp_path / 'more.cfg'}"
+    )
     assert (found["batch_size"], found["optimizer"]) == (9, "rmsprop")
 
 
@@ -287,7 +289,7 @@ def test_every_config_names_its_task_and_has_flags_that_exist(config):
 
 
 def test_the_paper_s_settings_are_the_paper_s():
-    found = flags_of("--flagfile=configs/paper_copy.cfg")
+    found = flags_of("--flagfile=configs/paper/copy_ntm_lstm.cfg")
     assert {name: found[name] for name in ("optimizer", "learning_rate", "clip_value")} == {
         "optimizer": "rmsprop",
         "learning_rate": 1e-4,
