@@ -143,11 +143,16 @@ def make_optimizer():
         learning_rate = keras.optimizers.schedules.ExponentialDecay(
             learning_rate, FLAGS.learning_rate_half_life, 0.5
         )
-    clipping = {"global_clipnorm": FLAGS.clip_norm or None, "clipvalue": FLAGS.clip_value or None}
+    options = {
+        "global_clipnorm": FLAGS.clip_norm or None,
+        "clipvalue": FLAGS.clip_value or None,
+        "use_ema": FLAGS.ema_momentum > 0,
+        "ema_momentum": FLAGS.ema_momentum,
+    }
     if FLAGS.optimizer == "adam":
-        return keras.optimizers.Adam(learning_rate, **clipping)
+        return keras.optimizers.Adam(learning_rate, **options)
     return keras.optimizers.RMSprop(
-        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **clipping
+        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )
 
 
@@ -290,6 +295,7 @@ def make_callbacks(task, model, evaluator) -> list:
 
     pictures = [callbacks.MachineImages(train_log, inputs, targets, mask, every=2)]
     return [
+        *([callbacks.ShowAveragedWeights()] if FLAGS.ema_momentum else []),
         callbacks.GradientNorm(),
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),

@@ -75,6 +75,15 @@ flags.DEFINE_integer(
     module_name=TRAINING,
 )
 flags.DEFINE_float(
+    "ema_momentum",
+    0.0,
+    "Average the weights over the steps with this momentum; the averages are what is validated, "
+    "saved and measured. 0: do not.",
+    lower_bound=0.0,
+    upper_bound=0.999999,
+    module_name=TRAINING,
+)
+flags.DEFINE_float(
     "clip_norm",
     0.0,
     "Scale the gradient down to this global norm; 0: do not.",

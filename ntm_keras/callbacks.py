@@ -243,6 +243,35 @@ def write_machine_images(
         tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)
 
 
+class ShowAveragedWeights(keras.callbacks.Callback):
+    """Between two epochs gives the model the averaged weights: to validate, to save, to draw.
+
+    The model's optimizer must average them (`use_ema=True`). This callback has to come before
+    those that are to see them. After training the model keeps them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_weights: list[np.ndarray] = []
+
+    def on_test_begin(self, logs=None):
+        self._show()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._show()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for weight, value in zip(self.model.trainable_variables, self._own_weights):
+            weight.assign(value)
+        self._own_weights = []
+
+    def _show(self) -> None:
+        weights = self.model.trainable_variables
+        if not self._own_weights:
+            self._own_weights = [np.array(weight) for weight in weights]
+            self.model.optimizer.finalize_variable_values(weights)
+
+
 class NonFiniteLossError(Exception):
     """The loss became NaN or infinite."""
 

@@ -134,6 +134,61 @@ def test_a_model_without_a_machine_cannot_be_drawn(tmp_path):
         fit(make_model(), callbacks.MachineImages(str(tmp_path), next(iter(sequences()))[0]))
 
 
+class Recorder(keras.callbacks.Callback):
+    """Keeps the weights after every step, before validation, and after every epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.after_steps, self.in_tests, self.after_epochs = [], [], []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after_steps.append(self.model.get_weights())
+
+    def on_test_begin(self, logs=None):
+        self.in_tests.append(self.model.get_weights())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.after_epochs.append(self.model.get_weights())
+
+
+def averaging_model(momentum):
+    model = make_model()
+    optimizer = keras.optimizers.SGD(0.5, use_ema=momentum > 0, ema_momentum=momentum)
+    model.compile(optimizer, BitCrossentropy())
+    return model
+
+
+@pytest.mark.parametrize("validates", [False, True])
+def test_validation_and_what_follows_it_see_the_averaged_weights(validates):
+    model, recorder = averaging_model(0.5), Recorder()
+    # The average begins with the weights after the first step, in Keras 2 with those before it.
+    average = model.get_weights() if hasattr(keras.layers, "AbstractRNNCell") else None
+    validation = {"validation_data": sequences()} if validates else {}
+    fit(model, callbacks.ShowAveragedWeights(), recorder, **validation)
+    averages = []
+    for weights in recorder.after_steps:
+        pairs = zip(average or weights, weights)
+        average = [(before + weight) / 2 for before, weight in pairs]
+        averages.append(average)
+    seen = [*recorder.after_epochs, model.get_weights(), *recorder.in_tests]
+    expected = [averages[1], averages[3], averages[3], *averages[1::2][: len(recorder.in_tests)]]
+    assert len(seen) == len(expected) == (5 if validates else 3)
+    for weights, others in zip(seen, expected):
+        for weight, other in zip(weights, others):
+            np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-7)
+
+
+def test_training_goes_on_with_its_own_weights():
+    recorders = Recorder(), Recorder()
+    for recorder, momentum in zip(recorders, (0.0, 0.5)):
+        keras.utils.set_random_seed(0)
+        shown = [callbacks.ShowAveragedWeights()] if momentum else []
+        fit(averaging_model(momentum), *shown, recorder, validation_data=sequences())
+    for weights, others in zip(*(recorder.after_steps for recorder in recorders)):
+        for weight, other in zip(weights, others):
+            np.testing.assert_array_equal(weight, other)
+
+
 def test_a_checkpoint_is_the_model_after_the_last_epoch(tmp_path):
     model = make_model()
     path = str(tmp_path / "model.keras")

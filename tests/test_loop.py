@@ -131,6 +131,21 @@ def test_it_gives_the_same_as_a_graph_of_dynamic_batch_and_time(random, jit_comp
             np.testing.assert_allclose(other, each, rtol=1e-6, atol=1e-9)
 
 
+def test_it_is_compiled_once_for_masks_of_every_length(random):
+    layer, _ = layer_and_cell({}, return_sequences=True)
+
+    @tf.function(jit_compile=True)
+    def gradients(inputs, mask):
+        return results_and_gradients(layer, inputs, mask=mask)[1]
+
+    inputs = tf.constant(inputs_of(random))
+    programs = {
+        gradients.experimental_get_compiler_ir(inputs, tf.sequence_mask(lengths, 5))("hlo")
+        for lengths in ([2, 1, 3], [5, 5, 5])
+    }
+    assert len(programs) == 1
+
+
 def test_half_precision_given_controllers_and_unrolling_are_left_to_keras():
     controller = keras.layers.GRUCell(6)
     for arguments in ({"dtype": "mixed_bfloat16"}, {"controller": controller}):

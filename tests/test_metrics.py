@@ -114,3 +114,15 @@ def test_a_compiled_model_reports_them(targets, mask):
     assert found["cost_bits_per_sequence"] == pytest.approx(
         found["loss"] * bits / math.log(2), rel=1e-5
     )
+
+
+def test_wrong_bits_can_be_counted_in_some_channels_only():
+    targets, logits = np.zeros([2, 3, 4]), -np.ones([2, 3, 4])
+    logits[:, :, 3] = 1
+    for channels, expected in (((0, 3), 0), ((3, None), 3), ((0, None), 3)):
+        measure = WrongBitsPerSequence(channels=channels)
+        measure.update_state(targets, logits)
+        assert float(measure.result()) == expected
+        again = WrongBitsPerSequence.from_config(measure.get_config())
+        again.update_state(targets, logits)
+        assert float(again.result()) == expected
