@@ -79,8 +79,6 @@ flags.DEFINE_float(
     0.0,
     "Average the weights over the steps with this momentum; the averages are what is validated, "
     "saved and measured. 0: do not.",
-    lower_bound=0.0,
-    upper_bound=0.999999,
     module_name=TRAINING,
 )
 flags.DEFINE_float(
@@ -186,6 +184,9 @@ for _name in ("learning_rate", "solved_below"):
         lambda value: value is None or (math.isfinite(value) and value > 0),
         "must be a finite number above 0",
     )
+flags.register_validator(
+    "ema_momentum", lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
+)
 for _name in ("clip_norm", "clip_value"):
     flags.register_validator(
         _name,

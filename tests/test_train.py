@@ -105,6 +105,64 @@ def test_runs_with_the_same_flags_are_the_same_bit_for_bit(twins):
         np.testing.assert_array_equal(weight, other)
 
 
+OTHER_RUNS = {
+    "lstm": "--model=lstm --lstm_layers=2 --bits=2 --max_length=3 --eval_sizes=2",
+    "repeat_copy": "--task=repeat_copy --bits=2 --max_length=3 --max_repeats=2 --eval_sizes=2x2",
+    "associative_recall": "--task=associative_recall --bits=2 --max_items=3 --eval_sizes=2",
+    "dynamic_ngrams": "--task=dynamic_ngrams --context=2 --length=8 --eval_sizes=9",
+    "priority_sort": "--task=priority_sort --bits=2 --items=9 --sorted_items=3 --eval_sizes=4x3",
+}
+QUICK = (
+    "--steps=2 --validate_every=1 --batch_size=4 --rnn_size=6 --eval_sequences=8 --noxla"
+    " --solved_below=1e-9"
+)
+
+
+@pytest.fixture(scope="module")
+def other_runs(tmp_path_factory):
+    """A short run of every other task and of the LSTM: each one's folder and process."""
+    folder = tmp_path_factory.mktemp("others")
+    small = [*QUICK.split(), "--memory_size=8", "--memory_vector_dim=4", "--ema_momentum=0.5"]
+    finished = runs_side_by_side(
+        *(
+            [*flags.split(), *small, f"--logdir={folder / name}"]
+            for name, flags in OTHER_RUNS.items()
+        )
+    )
+    return {name: (folder / name, each) for name, each in zip(OTHER_RUNS, finished)}
+
+
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_every_task_and_model_trains(other_runs, name):
+    logdir, finished = other_runs[name]
+    assert finished.returncode == 0, finished.stderr
+    result = json.loads((logdir / "result.json").read_text())
+    assert result["steps"] == 2 and np.isfinite(result["cost_bits_per_sequence"])
+    assert (logdir / "model.keras").exists()
+
+
+def test_a_task_s_own_measures_stand_in_the_result(other_runs):
+    logdir, _ = other_runs["repeat_copy"]
+    result = json.loads((logdir / "result.json").read_text())
+    copied, markers = (
+        result[f"wrong_{part}_per_sequence"] for part in ("copied_bits", "end_markers")
+    )
+    assert copied + markers == pytest.approx(result["wrong_bits_per_sequence"], rel=1e-5)
+    logdir, _ = other_runs["dynamic_ngrams"]
+    result = json.loads((logdir / "result.json").read_text())
+    optimal, excess = (result[f"{part}_cost_bits_per_sequence"] for part in ("optimal", "excess"))
+    assert optimal + excess == pytest.approx(result["cost_bits_per_sequence"], rel=1e-5)
+
+
+def test_more_to_remember_than_there_are_locations_is_warned_of(other_runs):
+    _, finished = other_runs["priority_sort"]
+    (warning,) = [line for line in finished.stderr.splitlines() if "warning" in line]
+    assert "in training have up to 9 vectors to remember" in warning
+    assert "8 locations of --memory_size" in warning
+    _, finished = other_runs["repeat_copy"]
+    assert "train.py: warning" not in finished.stderr
+
+
 MACHINE = {
     "rnn_size": 5,
     "memory_size": 9,
@@ -209,6 +267,22 @@ def test_evaluation_measures_every_size_and_shows_an_example(evaluation):
         assert f"{record['wrong_bits_per_sequence']:.3f}" in printed
     for title in ("input", "target", "answer"):
         assert f"\n{title}\n" in printed
+
+
+def test_evaluation_is_shown_in_tensorboard_too(run, evaluation):
+    logdir, _ = run
+    records, _ = evaluation
+    written = events(logdir / "eval")
+    by_time = {
+        step: value for tag, step, value in written if tag == "wrong_bits_per_sequence_by_time"
+    }
+    assert by_time == {
+        2 * int(record["size"]) + 1: pytest.approx(record["wrong_bits_per_sequence"], rel=1e-5)
+        for record in records
+    }
+    tags = {tag for tag, _, _ in written}
+    for size in ("2", "5"):
+        assert {f"ntm/read_weightings/{size}", f"target_output_error/{size}"} <= tags
 
 
 def test_evaluation_agrees_with_counting_by_hand(run, evaluation):
@@ -344,6 +418,11 @@ def assert_refused(finished, *parts):
         ("--learning_rate=nan", ["learning_rate", "nan"]),
         ("--learning_rate=fast", ["learning_rate", "fast"]),
         ("--learning_rate=-1", ["learning_rate", "-1"]),
+        ("--learning_rate_half_life=-1", ["learning_rate_half_life", "-1"]),
+        ("--ema_momentum=1", ["ema_momentum", "less than 1"]),
+        ("--ema_momentum=nan", ["ema_momentum", "less than 1"]),
+        ("--model=transformer", ["model", "transformer"]),
+        ("--lstm_layers=0", ["lstm_layers", "0"]),
         ("--clip_norm=-1", ["clip_norm", "-1"]),
         ("--clip_value=5", ["clip_norm", "clip_value"]),
         ("--clip_value=inf", ["clip_value", "inf"]),
@@ -370,6 +449,23 @@ def assert_refused(finished, *parts):
 )
 def test_a_bad_flag_is_refused_and_nothing_is_written(flag, parts, tmp_path):
     assert_refused(run_train(flag, cwd=tmp_path), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "task, flag, parts",
+    [
+        ("repeat_copy", "--min_repeats=11", ["min_repeats=11", "max_repeats=10"]),
+        ("repeat_copy", "--eval_sizes=20", ["eval_sizes", "LENGTHxREPEATS", "'20'"]),
+        ("associative_recall", "--max_items=1", ["max_items", "1"]),
+        ("associative_recall", "--eval_sizes=6,1", ["eval_sizes", "'1'"]),
+        ("dynamic_ngrams", "--length=5", ["context=5", "length=5"]),
+        ("priority_sort", "--sorted_items=21", ["sorted_items=21", "items=20"]),
+        ("priority_sort", "--eval_sizes=10x12", ["eval_sizes", "'10x12'"]),
+    ],
+)
+def test_limits_and_sizes_that_make_no_sense_are_refused(task, flag, parts, tmp_path):
+    assert_refused(run_train(f"--task={task}", flag, cwd=tmp_path), *parts)
     assert not list(tmp_path.iterdir())
 
 
