@@ -159,8 +159,8 @@ def make_optimizer():
 def with_steps(dataset):
     """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
 
-    All sequences are padded to one length, for which the training step is compiled once. The NTM
-    layer ends its loop with the last step that matters to a batch.
+    All sequences are padded to one length, for which the training step is compiled once. Under
+    Keras 3 the NTM layer ends its loop with the last step that matters to a batch.
     """
     import tensorflow as tf
 
@@ -384,7 +384,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def write_evaluation(model, records: list[dict[str, Any]], data: list[tuple[str, Any]]) -> None:
-    """The measures for TensorBoard, over the number of time steps, and an example of each size."""
+    """The measures for TensorBoard, and an example of each size."""
     import tensorflow as tf
 
     from ntm_keras import callbacks
@@ -392,9 +392,8 @@ def write_evaluation(model, records: list[dict[str, Any]], data: list[tuple[str,
     with tf.summary.create_file_writer(os.path.join(FLAGS.logdir, "eval")).as_default():
         for record, (written, dataset) in zip(records, data):
             inputs, targets, mask = next(iter(dataset))
-            time_steps = inputs.shape[1]
             for name, value in _per_sequence(record).items():
-                tf.summary.scalar(f"{name}_by_time", value, step=time_steps)
+                tf.summary.scalar(f"{name}_at_size/{written}", value, step=0)
             if FLAGS.model == "ntm":
                 example = inputs[:1], targets[:1], mask[:1]
                 callbacks.write_machine_images(model, *example, suffix=f"/{written}")
@@ -404,7 +403,7 @@ def show_example(model, written: str, dataset) -> None:
     """Prints the first sequence, its targets and the model's answers."""
     inputs, targets, mask = next(iter(dataset))
     answers = model(inputs)
-    print(f"\nOne sequence of size {written}: bits down, time across, # for 1, . for 0")
+    print(f"\nOne sequence of size {written}: channels down, time across, # above 0")
     for title, values in (("input", inputs), ("target", targets), ("answer", answers)):
         print(f"\n{title}")
         for channel in zip(*values.numpy()[0].tolist()):

@@ -43,7 +43,8 @@ def run_train(*arguments: str) -> None:
 def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any]:
     """Trains and measures one seed, as far as that is not done; returns its line."""
     if not (run / "result.json").exists():
-        shutil.rmtree(run, ignore_errors=True)
+        if (run / "flags.cfg").exists():
+            shutil.rmtree(run)  # a run that was stopped
         run_train(f"--task={FLAGS.task}", f"--seed={seed}", f"--logdir={run}", *settings)
     if not (run / "eval.json").exists():
         run_train("--mode=eval", f"--logdir={run}")
@@ -54,41 +55,48 @@ def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any
     return {"seed": seed, **result, "sizes": records}
 
 
+def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
+    """Ends the benchmark where the seeds that are done were trained with other settings."""
+    path, text = folder / "settings.txt", " ".join(settings) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        sys.exit(f"seeds.py: {folder} holds runs of other settings (settings.txt): give --folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """The seeds in Markdown: how they were solved, and how they do at every size."""
     solved = [line for line in lines if line["solved"]]
-    rows = [("solved", f"{len(solved)} of {len(lines)}", "")]
-    for name in ("steps", "sequences", "seconds"):
-        values = [line[name] for line in solved]
-        if values:
-            rows.append((f"{name} to solve", f"{statistics.median(values):,.0f}", max(values)))
-    rows += [("trained sizes: " + name, *row) for name, row in measures(lines)]
+    rows = [f"| solved | {len(solved)} of {len(lines)} | |"]
+    if solved:
+        for name in ("steps", "sequences", "seconds"):
+            rows.append(row(f"{name} to solve", [line[name] for line in solved], ",.0f"))
+    rows += rows_of("trained sizes", lines)
     for index, record in enumerate(lines[0]["sizes"]):
-        at_size = [line["sizes"][index] for line in lines]
-        rows += [(f"size {record['size']}: {name}", *row) for name, row in measures(at_size)]
-    text = ["| measure | median | worst |", "| --- | --- | --- |"]
-    for name, median, worst in rows:
-        text.append(f"| {name} | {median} | {worst if worst == '' else f'{worst:,.4g}'} |")
-    return "\n".join(text)
+        rows += rows_of(f"size {record['size']}", [line["sizes"][index] for line in lines])
+    return "\n".join(["| measure | median | worst |", "| --- | --- | --- |", *rows])
 
 
-def measures(records: list[dict[str, Any]]) -> list[tuple[str, tuple[str, float]]]:
-    """Of every measure its name, and the records' median and largest value."""
+def rows_of(sizes: str, records: list[dict[str, Any]]) -> list[str]:
+    """A row for every measure of these sizes."""
+    names = [name for name in records[0] if name.endswith("_per_sequence")]
     return [
-        (
-            name.removesuffix("_per_sequence").replace("_", " "),
-            (
-                f"{statistics.median(record[name] for record in records):.4f}",
-                max(record[name] for record in records),
-            ),
+        row(
+            f"{sizes}: {name.removesuffix('_per_sequence').replace('_', ' ')}",
+            [record[name] for record in records],
+            ",.4f",
         )
-        for name in records[0]
-        if name.endswith("_per_sequence")
+        for name in names
     ]
+
+
+def row(name: str, values: list[float], form: str) -> str:
+    return f"| {name} | {statistics.median(values):{form}} | {max(values):{form}} |"
 
 
 def main(argv: list[str]) -> None:
     folder = pathlib.Path(FLAGS.folder) / FLAGS.task
+    check_settings(folder, argv[1:])
     lines = []
     for seed in range(FLAGS.seeds):
         lines.append(measured(folder / str(seed), seed, argv[1:]))

@@ -2,8 +2,8 @@
 
   python benchmarks/waiting.py --task=repeat_copy
 
-Takes train.py's flags. The data is drawn while the step runs; what is counted as waiting is the
-time until the next batch is there when the step is done.
+Takes train.py's flags. The data is drawn while the step runs, one step a call; what is counted as
+waiting is the time until the next batch is there when the step is done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def main(_) -> None:
     flags = train.FLAGS
     task = train.make_task()
     _, trainer = train.make_models(task)
-    batches = iter(train.with_steps(task.training(flags.batch_size, flags.seed)))
+    training = task.training(flags.batch_size, flags.seed, mix_lengths=flags.mix_lengths)
+    batches = iter(train.with_steps(training))
     waited = stepped = 0.0
     for number in range(-_WARM_UP, _STEPS):
         start = time.perf_counter()
@@ -44,4 +45,7 @@ def main(_) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=command_line.parse)
+    try:
+        app.run(main, flags_parser=command_line.parse)
+    except command_line.BadInput as error:
+        sys.exit(f"waiting.py: {error}")

@@ -109,7 +109,8 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "solved_below",
     None,
-    "End training at fewer wrong bits per validation sequence. (default: the task's)",
+    "End training when the task's measure (wrong bits a sequence, in some tasks bits of cost) is "
+    "below this, in validation and on fresh sequences. (default: the task's)",
     module_name=TRAINING,
 )
 flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", module_name=TRAINING)
@@ -303,8 +304,10 @@ def _flags_of_run(logdir: str) -> str:
 def _define_task_flags(task_name: str) -> None:
     for field in dataclasses.fields(task_class(task_name)):
         default: Any = field.default
-        description, at_least = (field.metadata[key] for key in ("description", "at_least"))
-        flags.DEFINE_integer(field.name, default, description, at_least, module_name=TASK)
+        description, *bounds = (
+            field.metadata[key] for key in ("description", "at_least", "at_most")
+        )
+        flags.DEFINE_integer(field.name, default, description, *bounds, module_name=TASK)
 
 
 def _refuse_contradictions(runs_own: dict[str, Any]) -> None:

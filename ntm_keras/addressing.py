@@ -7,10 +7,10 @@ Every function works on all heads of a batch at once. `batch` sequences, `heads`
 import tensorflow as tf
 
 # Inside the roots of the norms, so that the gradient stays finite at a zero vector.
-_NORM_EPSILON = 1e-8
+NORM_EPSILON = 1e-8
 
 # Added to a weighting before its logarithm, so that a weight of zero stays finite.
-_LOG_EPSILON = 1e-12
+LOG_EPSILON = 1e-12
 
 
 def cosine_similarity(memory: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
@@ -28,7 +28,7 @@ def cosine_similarity(memory: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def _norm(vector: tf.Tensor) -> tf.Tensor:
-    return tf.sqrt(tf.reduce_sum(tf.square(vector), axis=-1) + _NORM_EPSILON)
+    return tf.sqrt(tf.reduce_sum(tf.square(vector), axis=-1) + NORM_EPSILON)
 
 
 def address_by_content(memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor) -> tf.Tensor:
@@ -94,4 +94,4 @@ def sharpen(weighting: tf.Tensor, sharpening: tf.Tensor) -> tf.Tensor:
     Returns:
         The sharpened weighting, `(batch, heads, memory_size)`; uniform for one of only zeros.
     """
-    return tf.nn.softmax(sharpening[:, :, tf.newaxis] * tf.math.log(weighting + _LOG_EPSILON))
+    return tf.nn.softmax(sharpening[:, :, tf.newaxis] * tf.math.log(weighting + LOG_EPSILON))

@@ -19,12 +19,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from ntm_keras.addressing import LOG_EPSILON, NORM_EPSILON
 from ntm_keras.heads import HeadParameters
-
-# Inside the roots of the norms, and before the logarithm: as in addressing.py.
-_NORM_EPSILON = 1e-8
-_LOG_EPSILON = 1e-12
-
 
 # The controller's layers: from what its weights make of the inputs to its output.
 
@@ -176,7 +172,7 @@ def address_by_content(
     memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor
 ) -> tuple[tf.Tensor, KeptOfContent]:
     """w^c, eq (5)."""
-    inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + _NORM_EPSILON)
+    inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + NORM_EPSILON)
     similarity = along_width(memory, key) * _inverse_norms(key, inverse_norm)
     # A similarity is at most 1, and a key strength at most 10: the sum can neither overflow nor
     # vanish, and no maximum has to be found.
@@ -214,7 +210,7 @@ def _inverse_norms(key: tf.Tensor, inverse_norm: tf.Tensor) -> tf.Tensor:
 
 
 def _inverse_key_norm(key: tf.Tensor) -> tf.Tensor:
-    return tf.math.rsqrt(tf.reduce_sum(key**2, axis=-1, keepdims=True) + _NORM_EPSILON)
+    return tf.math.rsqrt(tf.reduce_sum(key**2, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
 def _softmax_gradient(softmax: tf.Tensor, d_softmax: tf.Tensor) -> tf.Tensor:
@@ -244,7 +240,7 @@ def address_by_location(
     gated = gate * content_weighting + (1 - gate) * previous_weighting
     shifts = _shifts(parameters.shift_weighting)
     shifted = tf.add_n([s * tf.roll(gated, offset, axis=-1) for offset, s in shifts])
-    log_shifted = tf.math.log(shifted + _LOG_EPSILON)
+    log_shifted = tf.math.log(shifted + LOG_EPSILON)
     exponent = parameters.sharpening[:, :, tf.newaxis] * log_shifted
     power = tf.exp(exponent - tf.reduce_max(exponent, axis=-1, keepdims=True))
     weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)

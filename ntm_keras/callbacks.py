@@ -248,11 +248,23 @@ class ShowAveragedWeights(keras.callbacks.Callback):
 
     The model's optimizer must average them (`use_ema=True`). This callback has to come before
     those that are to see them. After training the model keeps them.
+
+    Raises:
+        ValueError: When training begins: the optimizer does not average.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._own_weights: list[np.ndarray] = []
+
+    def on_train_begin(self, logs=None):
+        self._own_weights = []
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if not optimizer.use_ema:
+            raise ValueError(
+                "The model's optimizer must average the weights: use_ema=True. "
+                f"Received: use_ema={optimizer.use_ema}"
+            )
 
     def on_test_begin(self, logs=None):
         self._show()

@@ -1,4 +1,4 @@
-"""The loop over time of the `NTM` layer: the same numbers as the cell's, sooner.
+"""The loop over time of the `NTM` layer under Keras 3: the same numbers as the cell's, sooner.
 
 `keras.layers.RNN` leaves the gradient of its loop to automatic differentiation, which stores what
 every operation of every step computed. This loop brings a gradient of its own:
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import analytic
+from ntm_keras import analytic, controllers
 from ntm_keras.heads import HeadParameters
 
 
@@ -107,7 +107,7 @@ class TowardsMemoryBefore(NamedTuple):
 
 def can_run(cell: Any) -> bool:
     """Whether the loop knows the cell's controller, and its dtype needs no widening."""
-    known = cell.get_config()["controller"] in ("lstm", "feedforward", "rnn")
+    known = cell.controller_name in controllers.CONTROLLERS
     return known and cell.compute_dtype == cell.variable_dtype in ("float32", "float64")
 
 
@@ -126,8 +126,11 @@ def run(
         The outputs `(batch, time, output_dim)`, of no meaning where the mask is False, and the
         flat list of the states after the last step.
     """
-    inputs, weights = _enter(cell, tf.transpose(sequences, [1, 0, 2]))
     state = State(*cell.unpack_state(initial_state))
+    # Shapes must not change in the loop: whoever knows the batch size tells it the other.
+    batch_size = state.weightings.shape[0] or sequences.shape[0]
+    sequences = tf.ensure_shape(sequences, [batch_size, None, None])
+    inputs, weights = _enter(cell, tf.transpose(sequences, [1, 0, 2]))
     state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
     mask = None if mask is None else tf.transpose(mask)
     outputs, read_vectors, state = _Loop(cell, mask).run(inputs, weights, state)
@@ -160,8 +163,8 @@ class _Loop:
     """The loop, forward and back, for a cell and a mask `(time, batch)`."""
 
     def __init__(self, cell: Any, mask: tf.Tensor | None):
-        self._is_lstm = cell.get_config()["controller"] == "lstm"
-        self._is_recurrent = self._is_lstm or cell.get_config()["controller"] == "rnn"
+        self._is_lstm = cell.controller_name == "lstm"
+        self._is_recurrent = cell.controller_name != "feedforward"
         self._by_location = cell.addressing_mode == "content_and_location"
         self._memory_size = cell.memory_size
         self._write_order = cell.write_order
@@ -364,18 +367,18 @@ class _Loop:
 
     def _nowhere(self, kept: Kept) -> TowardsMemoryBefore:
         """Leaves a gradient as it is."""
-        parameters = analytic.head_parameters(
-            tf.nest.map_structure(lambda each: tf.zeros_like(each[0]), kept.heads), self._sizes
-        )
-        reads, writes = self._split(tf.zeros_like(kept.weightings[0]))
+        sizes = self._sizes
+        weightings = tf.zeros_like(kept.weightings[0])
+        reads, writes = self._split(weightings)
+        vector = tf.zeros_like(kept.read_vectors[0, :, :1])
         return TowardsMemoryBefore(
-            erase_vector=tf.zeros_like(parameters.erase_vector),
+            erase_vector=tf.repeat(vector, sizes.write_heads, axis=1),
             write_weightings=writes,
-            d_read_vectors=tf.zeros_like(kept.read_vectors[0]),
+            d_read_vectors=tf.repeat(vector, sizes.read_heads, axis=1),
             read_weightings=reads,
-            key=tf.zeros_like(parameters.key),
-            d_dot=tf.zeros_like(kept.weightings[0]),
-            decay=tf.zeros_like(kept.content.inverse_norm[0]),
+            key=tf.repeat(vector, sizes.read_heads + sizes.write_heads, axis=1),
+            d_dot=weightings,
+            decay=weightings[:, 0],
         )
 
     def _step_back(

@@ -41,6 +41,9 @@ class BitCrossentropy(keras.losses.Loss):
 class MeanPerSequence(keras.metrics.Mean):
     """The mean over sequences of what a function says of each.
 
+    A saved model does not hold the function: load one that was compiled with this measure by
+    `load_model(path, compile=False)`.
+
     Args:
         function: Called with targets, logits and mask as float32; returns one number for each
             sequence, `(batch,)`.

@@ -174,7 +174,7 @@ class NTMCell(AbstractRNNCell):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self._controller_name = controller if isinstance(controller, str) else None
+        self.controller_name = controller if isinstance(controller, str) else None
         self.controller = controllers.make_controller(
             controller, self.rnn_size, self.controller_layers, self.dtype_policy
         )
@@ -403,7 +403,7 @@ class NTMCell(AbstractRNNCell):
         return tf.cast(weighting, compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
-        controller = self._controller_name or keras.layers.serialize(self.controller)
+        controller = self.controller_name or keras.layers.serialize(self.controller)
         memory_initializer = self.memory_initializer
         if not isinstance(memory_initializer, str):
             memory_initializer = keras.initializers.serialize(memory_initializer)
@@ -525,8 +525,8 @@ class NTM(keras.layers.RNN):
         """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
         if self.unroll or not loop.can_run(self.cell):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        if tf.nest.is_nested(mask):
-            mask = mask[0]
+        if mask is not None:
+            mask = tf.reshape(tf.cast(mask, tf.bool), tf.shape(sequences)[:2])
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
             mask = None if mask is None else tf.reverse(mask, [1])

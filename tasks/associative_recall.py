@@ -95,5 +95,5 @@ class AssociativeRecall(Task):
             blocks(where(asked | answered, one), no_delimiter),
         ]
         targets = blocks(nothing, where(answered, vectors))
-        mask = blocks(where(answered, 0 * one), where(answered, 1 + no_delimiter))[:, :, 0]
+        mask = blocks(no_delimiter[:, :, :1], where(answered, tf.ones_like(no_delimiter)))[:, :, 0]
         return tf.concat(inputs, axis=-1), targets, mask

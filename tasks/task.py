@@ -15,23 +15,26 @@ if TYPE_CHECKING:
 _STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3}
 
 
-def limit(default: int, description: str, at_least: int = 1) -> Any:
+# No sequence is longer, nor has more bits: larger numbers are slips of the hand.
+_LARGEST = 100_000
+
+
+def limit(default: int, description: str, at_least: int = 1, at_most: int = _LARGEST) -> Any:
     """A field of a task that the command line offers as a flag of the same name."""
-    return dataclasses.field(
-        default=default, metadata={"description": description, "at_least": at_least}
-    )
+    bounds = {"at_least": at_least, "at_most": at_most}
+    return dataclasses.field(default=default, metadata={"description": description, **bounds})
 
 
 def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:
     """The numbers in a size such as "20" or "20x10".
 
     Raises:
-        ValueError: They are not so many, or not written in digits, or too small.
+        ValueError: They are not so many, not written in digits, too small or too large.
     """
     parts = text.split("x")
     if all(part.isascii() and part.isdigit() for part in parts) and len(parts) == count:
         numbers = tuple(int(part) for part in parts)
-        if min(numbers) >= at_least:
+        if at_least <= min(numbers) and max(numbers) <= _LARGEST:
             return numbers
     raise ValueError(f"a size of this task is {notation}. Received: {text!r}")
 

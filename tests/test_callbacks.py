@@ -178,6 +178,19 @@ def test_validation_and_what_follows_it_see_the_averaged_weights(validates):
             np.testing.assert_allclose(weight, other, rtol=1e-5, atol=1e-7)
 
 
+def test_another_fit_begins_with_the_weights_that_the_model_has_then():
+    model, recorder, shown = averaging_model(0.5), Recorder(), callbacks.ShowAveragedWeights()
+    fit(model, shown)
+    model.set_weights([np.full_like(weight, 7) for weight in model.get_weights()])
+    fit(model, shown, recorder, epochs=1)
+    assert np.abs(recorder.after_steps[0][0] - 7).max() < 1
+
+
+def test_an_optimizer_that_does_not_average_is_refused():
+    with pytest.raises(ValueError, match="Received: use_ema=False"):
+        fit(make_model(), callbacks.ShowAveragedWeights())
+
+
 def test_training_goes_on_with_its_own_weights():
     recorders = Recorder(), Recorder()
     for recorder, momentum in zip(recorders, (0.0, 0.5)):

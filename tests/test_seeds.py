@@ -30,12 +30,14 @@ def test_a_seed_is_trained_and_measured_once(tmp_path):
     result = json.loads(line)
     assert result["seed"] == 0 and result["solved"] and result["steps"] == 3
     assert [record["size"] for record in result["sizes"]] == ["2", "5"]
-    assert "| solved | 1 of 1 |" in first.stdout
+    assert "| solved | 1 of 1 | |" in first.stdout
     assert "| steps to solve | 3 | 3 |" in first.stdout
     assert "| size 5: wrong bits | " in first.stdout
     again = run_seeds(tmp_path, *TINY, "--solved_below=1000")
     assert again.returncode == 0 and "$ " not in again.stdout
     assert again.stdout == first.stdout[first.stdout.index("\ncopy, 1 seeds") :]
+    other = run_seeds(tmp_path, "--model=lstm")
+    assert other.returncode == 1 and "other settings" in other.stderr
 
 
 def test_it_ends_where_training_is_refused(tmp_path):
