@@ -1,0 +1,38 @@
+"""The machines that come with the project."""
+
+import json
+
+import pytest
+import tensorflow as tf
+from test_train import ROOT, flags_of
+
+import ntm_keras
+from ntm_keras.keras_compat import keras
+from tasks import task_class
+
+FOLDERS = sorted(path.parent.name for path in (ROOT / "pretrained").glob("*/model.keras"))
+
+
+def test_there_are_some():
+    assert "copy" in FOLDERS
+
+
+@pytest.mark.skipif(
+    hasattr(keras.layers, "AbstractRNNCell"), reason="Keras 2 does not read files of Keras 3"
+)
+@pytest.mark.parametrize("name", FOLDERS)
+def test_they_answer_as_well_as_their_records_say(name):
+    folder = ROOT / "pretrained" / name
+    model = keras.models.load_model(str(folder / "model.keras"))
+    task = task_class(name)()
+    record = json.loads((folder / "eval.json").read_text())[0]
+    size = task.parse_size(record["size"])
+    wrong = ntm_keras.WrongBitsPerSequence()
+    for inputs, targets, mask in task.evaluation(size, 128, 64, seed=7):
+        wrong.update_state(targets, model(tf.constant(inputs)), mask)
+    assert abs(float(wrong.result()) - record["wrong_bits_per_sequence"]) < 0.05
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_their_flags_are_still_known(name):
+    assert flags_of(f"--flagfile={ROOT / 'pretrained' / name / 'flags.cfg'}")["task"] == name
