@@ -248,14 +248,18 @@ def train(task) -> None:
     stop = callbacks.StopWhenSolved(below, test, f"val_{task.solved_measure}")
     write_settings(FLAGS.logdir)
     print(where_to_look())
-    print("The first epoch takes longer: the step is compiled.", flush=True)
+    print(
+        f"It trains for {FLAGS.steps} steps, or until {task.solved_measure} is below {below:g}.\n"
+        "The first epoch takes longer: the step is compiled.",
+        flush=True,
+    )
     training = task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths)
     validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
     try:
         trainer.fit(
             with_steps(training),
             epochs=math.ceil(FLAGS.steps / FLAGS.validate_every),
-            steps_per_epoch=FLAGS.validate_every,
+            steps_per_epoch=min(FLAGS.steps, FLAGS.validate_every),
             validation_data=with_steps(validation),
             callbacks=[
                 callbacks.StopAfter(FLAGS.steps),
@@ -325,9 +329,10 @@ def report(solved: bool, steps: int, tested: dict[str, float]) -> None:
 
 
 def where_to_look() -> str:
-    """Where the run is, and the command that shows it."""
+    """Where the run is, and the command that shows it, beside others where it has neighbours."""
+    shown = "runs" if FLAGS.logdir.startswith(os.path.join("runs", "")) else FLAGS.logdir
     tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
-    tensorboard += ["--logdir", FLAGS.logdir]
+    tensorboard += ["--logdir", shown]
     return f"The run is in {FLAGS.logdir}; watch it with\n  {shlex.join(tensorboard)}"
 
 
@@ -384,19 +389,27 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def write_evaluation(model, records: list[dict[str, Any]], data: list[tuple[str, Any]]) -> None:
-    """The measures for TensorBoard, and an example of each size."""
+    """The measures for TensorBoard, and an example of each size, at the run's last step."""
     import tensorflow as tf
 
     from ntm_keras import callbacks
+
+    step = 0
+    result = os.path.join(FLAGS.logdir, "result.json")
+    if os.path.exists(result):
+        with open(result, encoding="utf-8") as file:
+            step = json.load(file)["steps"]
 
     with tf.summary.create_file_writer(os.path.join(FLAGS.logdir, "eval")).as_default():
         for record, (written, dataset) in zip(records, data):
             inputs, targets, mask = next(iter(dataset))
             for name, value in _per_sequence(record).items():
-                tf.summary.scalar(f"{name}_at_size/{written}", value, step=0)
+                tf.summary.scalar(f"{name}_at_size/{written}", value, step=step)
             if FLAGS.model == "ntm":
                 example = inputs[:1], targets[:1], mask[:1]
-                callbacks.write_machine_images(model, *example, suffix=f"/{written}")
+                callbacks.write_machine_images(
+                    model, *example, step=step, suffix=f"/size_{written}"
+                )
 
 
 def show_example(model, written: str, dataset) -> None:

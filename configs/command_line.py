@@ -30,6 +30,9 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
     "Evaluation",
 )
 
+# Of sizes: what is larger is a slip of the hand.
+_LARGEST = 100_000
+
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN)
 flags.DEFINE_enum(
     "model",
@@ -56,9 +59,12 @@ flags.DEFINE_integer(
     20000,
     "The most training steps; a solved task ends it sooner.",
     1,
+    10**9,
     module_name=TRAINING,
 )
-flags.DEFINE_integer("batch_size", 32, "Sequences of a training step.", 1, module_name=TRAINING)
+flags.DEFINE_integer(
+    "batch_size", 32, "Sequences of a training step.", 1, _LARGEST, module_name=TRAINING
+)
 flags.DEFINE_enum(
     "optimizer",
     "adam",
@@ -116,13 +122,19 @@ flags.DEFINE_float(
 flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", module_name=TRAINING)
 
 flags.DEFINE_integer(
-    "lstm_layers", 3, "With --model=lstm: its layers, --rnn_size wide.", 1, module_name=RUN
+    "lstm_layers", 3, "With --model=lstm: its layers, --rnn_size wide.", 1, 1000, module_name=RUN
 )
-flags.DEFINE_integer("rnn_size", 100, "Width of the controller.", 1, module_name=MACHINE)
-flags.DEFINE_integer("memory_size", 128, "Number of memory locations.", 1, module_name=MACHINE)
-flags.DEFINE_integer("memory_vector_dim", 20, "Width of a location.", 1, module_name=MACHINE)
-flags.DEFINE_integer("read_head_num", 1, "Number of read heads.", 1, module_name=MACHINE)
-flags.DEFINE_integer("write_head_num", 1, "Number of write heads.", 1, module_name=MACHINE)
+flags.DEFINE_integer("rnn_size", 100, "Width of the controller.", 1, _LARGEST, module_name=MACHINE)
+flags.DEFINE_integer(
+    "memory_size", 128, "Number of memory locations.", 1, _LARGEST, module_name=MACHINE
+)
+flags.DEFINE_integer(
+    "memory_vector_dim", 20, "Width of a location.", 1, _LARGEST, module_name=MACHINE
+)
+flags.DEFINE_integer("read_head_num", 1, "Number of read heads.", 1, _LARGEST, module_name=MACHINE)
+flags.DEFINE_integer(
+    "write_head_num", 1, "Number of write heads.", 1, _LARGEST, module_name=MACHINE
+)
 flags.DEFINE_enum(
     "addressing_mode",
     "content_and_location",
@@ -138,7 +150,9 @@ flags.DEFINE_enum(
     "The network at the machine's centre.",
     module_name=MACHINE,
 )
-flags.DEFINE_integer("controller_layers", 1, "Layers of the controller.", 1, module_name=MACHINE)
+flags.DEFINE_integer(
+    "controller_layers", 1, "Layers of the controller.", 1, _LARGEST, module_name=MACHINE
+)
 flags.DEFINE_enum(
     "memory_initializer",
     "learned",
@@ -175,7 +189,12 @@ flags.DEFINE_string(
     module_name=EVALUATION,
 )
 flags.DEFINE_integer(
-    "eval_sequences", 1000, "Sequences to measure on, at each size.", 1, module_name=EVALUATION
+    "eval_sequences",
+    1000,
+    "Sequences to measure on, at each size, rounded up to whole batches.",
+    1,
+    10**9,
+    module_name=EVALUATION,
 )
 
 flags.register_validator("logdir", lambda value: value != "", "must name a folder")

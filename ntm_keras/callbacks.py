@@ -109,6 +109,14 @@ class ScalarLog(keras.callbacks.Callback):
         self._writers[run].flush()
 
 
+def _at_least_one(name: str, value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least 1. Received: {name}={value!r}"
+        )
+    return value
+
+
 class Measurements(keras.callbacks.Callback):
     """Writes for TensorBoard what a function measures, every now and then.
 
@@ -122,7 +130,7 @@ class Measurements(keras.callbacks.Callback):
         super().__init__()
         self._log_dir = log_dir
         self._measure = measure
-        self._every = every
+        self._every = _at_least_one("every", every)
         self._measured_at = -1
 
     def on_train_begin(self, logs=None):
@@ -164,7 +172,8 @@ class MachineImages(keras.callbacks.Callback):
         every: Draw after every so many epochs, and when training ends.
 
     Raises:
-        ValueError: At the first drawing: the model has no layer whose cell is an `NTMCell`.
+        ValueError: `every` is no positive integer. At the first drawing: the model has no layer
+            whose cell is an `NTMCell`.
     """
 
     def __init__(
@@ -182,7 +191,7 @@ class MachineImages(keras.callbacks.Callback):
         self._targets = targets
         self._mask = mask
         self._from_logits = from_logits
-        self._every = every
+        self._every = _at_least_one("every", every)
         self._writer: Any = None
         self._drawn_at = -1
 

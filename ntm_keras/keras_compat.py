@@ -25,7 +25,9 @@ def _check_backend() -> None:
 
 _check_backend()
 
-if hasattr(keras.layers, "AbstractRNNCell"):
+IS_KERAS_2 = hasattr(keras.layers, "AbstractRNNCell")
+
+if IS_KERAS_2:
     AbstractRNNCell = keras.layers.AbstractRNNCell
 else:
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ntm_keras import addressing, controllers, heads, loop, memory
-from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializable
 
 ADDRESSING_MODES = ("content_and_location", "content")
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
@@ -517,12 +517,25 @@ class NTM(keras.layers.RNN):
             **kwargs,
         )
 
+    def build(self, sequences_shape, initial_state_shape=None):
+        if IS_KERAS_2:  # which has checked the shape, and may give those of the states too
+            super().build(sequences_shape)
+            return
+        if len(sequences_shape) != 3 or sequences_shape[-1] is None:
+            raise ValueError(
+                "The input of an NTM layer must have the shape (batch, time, features), with a "
+                f"known number of features. Received: {tuple(sequences_shape)}"
+            )
+        super().build(sequences_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+
     def call(self, sequences, initial_state=None, mask=None, training=False):
         controllers.reset_dropout(self.cell.controller)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
+        sequences = tf.cast(sequences, self.compute_dtype)
         if self.unroll or not loop.can_run(self.cell):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if mask is not None:

@@ -59,7 +59,7 @@ def trace(
         The `NTMTrace`.
 
     Raises:
-        ValueError: `inputs` has another rank than 3, or no step.
+        ValueError: `cell` is no `NTMCell`, or `inputs` has another rank than 3, or no step.
 
     Example:
 
@@ -68,6 +68,11 @@ def trace(
     >>> tuple(trace(cell, tf.zeros([4, 7, 9])).read_weightings.shape)
     (4, 7, 1, 128)
     """
+    if not isinstance(cell, NTMCell):
+        raise ValueError(
+            "Argument `cell` must be an NTMCell; a layer has it as `layer.cell`. "
+            f"Received: cell={cell!r}"
+        )
     inputs = tf.cast(inputs, cell.compute_dtype)
     if inputs.shape.rank != 3 or not inputs.shape[1]:
         raise ValueError(

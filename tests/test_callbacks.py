@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from ntm_keras import NTM, BitCrossentropy, WrongBitsPerSequence, callbacks
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
 
 BATCH, TIME, BITS = 4, 6, 3
 
@@ -129,6 +129,14 @@ def test_images_need_no_targets(tmp_path):
     assert "target_output_error" not in {tag for tag, _, _ in events(tmp_path)}
 
 
+@pytest.mark.parametrize("every", [0, -1, "x", 1.5])
+def test_a_callback_cannot_be_called_every_0_epochs(every):
+    with pytest.raises(ValueError, match=f"Received: every={every!r}"):
+        callbacks.MachineImages("nowhere", tf.zeros([1, 2, 3]), every=every)
+    with pytest.raises(ValueError, match=f"Received: every={every!r}"):
+        callbacks.Measurements("nowhere", dict, every=every)
+
+
 def test_a_model_without_a_machine_cannot_be_drawn(tmp_path):
     with pytest.raises(ValueError, match="plain"):
         fit(make_model(), callbacks.MachineImages(str(tmp_path), next(iter(sequences()))[0]))
@@ -162,7 +170,7 @@ def averaging_model(momentum):
 def test_validation_and_what_follows_it_see_the_averaged_weights(validates):
     model, recorder = averaging_model(0.5), Recorder()
     # The average begins with the weights after the first step, in Keras 2 with those before it.
-    average = model.get_weights() if hasattr(keras.layers, "AbstractRNNCell") else None
+    average = model.get_weights() if IS_KERAS_2 else None
     validation = {"validation_data": sequences()} if validates else {}
     fit(model, callbacks.ShowAveragedWeights(), recorder, **validation)
     averages = []

@@ -6,11 +6,9 @@ import tensorflow as tf
 from test_ntm import CONFIGURATIONS, SIZES, as_text, sequences
 
 from ntm_keras import NTM, NTMCell, loop
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(keras.layers.RNN, "inner_loop"), reason="Keras 2 runs every layer in its own loop"
-)
+pytestmark = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
 
 MACHINES = [
     *CONFIGURATIONS,

@@ -6,7 +6,7 @@ import slow_ntm
 import tensorflow as tf
 
 from ntm_keras import NTM, NTMCell, NTMState
-from ntm_keras.keras_compat import AbstractRNNCell, keras
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
 
 SIZES = {
     "rnn_size": 6,
@@ -423,3 +423,27 @@ def test_a_bad_argument_is_named_with_what_was_given(arguments, message):
     for make in (cell_of, layer_of):
         with pytest.raises(ValueError, match=message):
             make(**arguments)
+
+
+KERAS_3_ALONE = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 checks inputs in its own way")
+
+
+@KERAS_3_ALONE
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5), (2, 3, None)], ids=str)
+def test_an_input_of_another_rank_or_of_unknown_width_is_refused_by_the_layer(shape):
+    with pytest.raises(ValueError, match=r"3|known number of features"):
+        layer_of()(keras.Input(shape[1:]))
+
+
+@KERAS_3_ALONE
+def test_an_input_of_another_width_than_before_is_refused_by_the_layer(random):
+    layer = layer_of()
+    layer(sequences(random))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 7"):
+        layer(sequences(random, features=4))
+
+
+@KERAS_3_ALONE
+def test_whole_numbers_are_taken_as_inputs_of_the_layer():
+    layer, inputs = layer_of(), np.arange(12).reshape([1, 4, 3])
+    np.testing.assert_array_equal(layer(inputs), layer(inputs.astype("float32")))

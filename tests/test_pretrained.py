@@ -7,7 +7,7 @@ import tensorflow as tf
 from test_train import ROOT, flags_of
 
 import ntm_keras
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
 from tasks import task_class
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "pretrained").glob("*/model.keras"))
@@ -17,9 +17,7 @@ def test_there_are_some():
     assert "copy" in FOLDERS
 
 
-@pytest.mark.skipif(
-    hasattr(keras.layers, "AbstractRNNCell"), reason="Keras 2 does not read files of Keras 3"
-)
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
 @pytest.mark.parametrize("name", FOLDERS)
 def test_they_answer_as_well_as_their_records_say(name):
     folder = ROOT / "pretrained" / name

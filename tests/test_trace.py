@@ -96,3 +96,9 @@ def test_a_model_without_a_machine_is_refused(inputs):
     model = keras.Sequential([keras.layers.LSTM(3, name="lstm")], name="ordinary")
     with pytest.raises(ValueError, match="ordinary"):
         trace_model(model, inputs)
+
+
+def test_what_is_no_cell_is_refused():
+    for other in (NTM(6, 8, 4, 1, 1), keras.layers.LSTMCell(3)):
+        with pytest.raises(ValueError, match="a layer has it as `layer.cell`"):
+            trace(other, tf.zeros([2, 3, 5]))

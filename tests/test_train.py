@@ -280,6 +280,7 @@ def test_evaluation_is_shown_in_tensorboard_too(run, evaluation):
     logdir, _ = run
     records, _ = evaluation
     written = events(logdir / "eval")
+    assert {step for tag, step, value in written} == {6}
     wrong_bits = {tag: value for tag, _, value in written if tag.startswith("wrong_bits")}
     assert wrong_bits == {
         f"wrong_bits_per_sequence_at_size/{record['size']}": pytest.approx(
@@ -289,7 +290,7 @@ def test_evaluation_is_shown_in_tensorboard_too(run, evaluation):
     }
     tags = {tag for tag, _, _ in written}
     for size in ("2", "5"):
-        assert {f"ntm/read_weightings/{size}", f"target_output_error/{size}"} <= tags
+        assert {f"ntm/read_weightings/size_{size}", f"target_output_error/size_{size}"} <= tags
 
 
 def test_evaluation_agrees_with_counting_by_hand(run, evaluation):
@@ -408,6 +409,8 @@ def assert_refused(finished, *parts):
         ("--rnn_size=-1", ["rnn_size", "-1"]),
         ("--memory_size=0", ["memory_size", "0"]),
         ("--batch_size=two", ["batch_size", "two"]),
+        ("--batch_size=99999999999999999999", ["batch_size", "99999999999999999999"]),
+        ("--memory_size=100000000000", ["memory_size", "100000000000"]),
         ("--steps=1.5", ["steps", "1.5"]),
         ("--write_head_num=0", ["write_head_num", "0"]),
         ("--shift_range=64", ["shift_range", "memory_size"]),
