@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_callbacks import events
 
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
 from tasks.copy import Copy
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -145,7 +145,9 @@ def test_every_task_and_model_trains(other_runs, name):
 def test_the_learning_rate_is_halved_as_often_as_told(other_runs):
     logdir, _ = other_runs["lstm"]
     rates = [value for tag, _, value in events(logdir / "train") if tag == "learning_rate"]
-    np.testing.assert_allclose(rates, [0.05, 0.025], rtol=1e-5)
+    # After a step Keras 3 tells the next step's rate, Keras 2 still that of the last one.
+    first = 0.1 if IS_KERAS_2 else 0.05
+    np.testing.assert_allclose(rates, [first, first / 2], rtol=1e-5)
 
 
 def test_a_task_s_own_measures_stand_in_the_result(other_runs):
