@@ -363,16 +363,17 @@ def evaluate(task) -> None:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Of a damaged file Keras raises whatever its parts raise.
         raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+    step = last_step()
     data = evaluation_data(task, FLAGS.eval_sequences)
     records = measure(make_evaluator(model, task), data)
     _write_json("eval.json", records)
-    write_evaluation(model, records, data)
+    write_evaluation(model, step, records, data)
     print(table(records))
     show_example(model, *data[0])
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """The records as lines of text: a column for each measure that differs from size to size."""
+    """The records as lines of text: a row for each size, a column for each measure."""
     columns = {"size": [record["size"] for record in records]}
     columns["sequences"] = [str(record["sequences"]) for record in records]
     for name in _per_sequence(records[0]):
@@ -388,17 +389,23 @@ def table(records: list[dict[str, Any]]) -> str:
     )
 
 
-def write_evaluation(model, records: list[dict[str, Any]], data: list[tuple[str, Any]]) -> None:
+def last_step() -> int:
+    """The step at which the run to evaluate ended; 0 while it has not."""
+    path = os.path.join(FLAGS.logdir, "result.json")
+    if not os.path.exists(path):
+        return 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            return int(json.load(file)["steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is not what a run writes: {error}") from error
+
+
+def write_evaluation(model, step: int, records: list[dict[str, Any]], data: list) -> None:
     """The measures for TensorBoard, and an example of each size, at the run's last step."""
     import tensorflow as tf
 
     from ntm_keras import callbacks
-
-    step = 0
-    result = os.path.join(FLAGS.logdir, "result.json")
-    if os.path.exists(result):
-        with open(result, encoding="utf-8") as file:
-            step = json.load(file)["steps"]
 
     with tf.summary.create_file_writer(os.path.join(FLAGS.logdir, "eval")).as_default():
         for record, (written, dataset) in zip(records, data):

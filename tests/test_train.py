@@ -544,6 +544,19 @@ def test_evaluating_with_flags_that_contradict_the_run_is_refused(run):
     assert_refused(finished, "--memory_size=16", "--memory_size=8", str(logdir))
 
 
+def test_evaluating_a_run_with_a_damaged_result_is_refused(run, tmp_path):
+    logdir, _ = run
+    for name in ("flags.cfg", "model.keras"):
+        (tmp_path / name).write_bytes((logdir / name).read_bytes())
+    (tmp_path / "result.json").write_text('{"steps"')
+    arguments = "--mode=eval", f"--logdir={tmp_path}", "--eval_sizes=2", "--eval_sequences=8"
+    finished = run_train(*arguments)
+    assert finished.returncode == 1
+    assert "result.json is not what a run writes" in finished.stderr
+    assert not (tmp_path / "eval.json").exists()
+    assert "Traceback" not in finished.stderr
+
+
 def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
     logdir, _ = run
     for name in ("flags.cfg", "model.keras"):
