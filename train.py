@@ -245,7 +245,9 @@ def train(task) -> None:
         return tested[task.solved_measure]
 
     below = FLAGS.solved_below or task.solved_below
-    stop = callbacks.StopWhenSolved(below, test, f"val_{task.solved_measure}")
+    stop = callbacks.StopWhenSolved(
+        below, test, f"val_{task.solved_measure}", FLAGS.solved_times
+    )
     write_settings(FLAGS.logdir)
     print(where_to_look())
     print(

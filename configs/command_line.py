@@ -119,6 +119,14 @@ flags.DEFINE_float(
     "below this, in validation and on fresh sequences. (default: the task's)",
     module_name=TRAINING,
 )
+flags.DEFINE_integer(
+    "solved_times",
+    1,
+    "How many validations in a row must be below it: more train on a machine that has solved it.",
+    1,
+    10**9,
+    module_name=TRAINING,
+)
 flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", module_name=TRAINING)
 
 flags.DEFINE_integer(

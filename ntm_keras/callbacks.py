@@ -359,6 +359,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         below: The threshold.
         test: Called with the number of training steps; returns what is compared with `below`.
         monitor: What of the logs is compared with `below`.
+        times: How many validations in a row must be below it before the test is made.
     """
 
     def __init__(
@@ -366,15 +367,20 @@ class StopWhenSolved(keras.callbacks.Callback):
         below: float,
         test: Callable[[int], float],
         monitor: str = "val_wrong_bits_per_sequence",
+        times: int = 1,
     ):
         super().__init__()
         self.solved = False
         self._below = below
         self._test = test
         self._monitor = monitor
+        self._times = times
+        self._passed = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        if (logs or {}).get(self._monitor, math.inf) >= self._below:
+        passes = (logs or {}).get(self._monitor, math.inf) < self._below
+        self._passed = self._passed + 1 if passes else 0
+        if self._passed < self._times:
             return
         if self._test(int(self.model.optimizer.iterations)) < self._below:
             self.solved = True
