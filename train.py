@@ -150,7 +150,7 @@ def make_optimizer():
         "ema_momentum": FLAGS.ema_momentum,
     }
     if FLAGS.optimizer == "adam":
-        return keras.optimizers.Adam(learning_rate, **options)
+        return keras.optimizers.Adam(learning_rate, epsilon=FLAGS.adam_epsilon, **options)
     return keras.optimizers.RMSprop(
         learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )

@@ -81,6 +81,12 @@ flags.DEFINE_integer(
     module_name=TRAINING,
 )
 flags.DEFINE_float(
+    "adam_epsilon",
+    1e-7,
+    "Adam's epsilon: where gradients have become smaller than it, steps become smaller too.",
+    module_name=TRAINING,
+)
+flags.DEFINE_float(
     "ema_momentum",
     0.0,
     "Average the weights over the steps with this momentum; the averages are what is validated, "
@@ -213,7 +219,7 @@ flags.DEFINE_integer(
 )
 
 flags.register_validator("logdir", lambda value: value != "", "must name a folder")
-for _name in ("learning_rate", "solved_below"):
+for _name in ("learning_rate", "adam_epsilon", "solved_below"):
     flags.register_validator(
         _name,
         lambda value: value is None or (math.isfinite(value) and value > 0),

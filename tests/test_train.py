@@ -109,7 +109,8 @@ OTHER_RUNS = {
     "lstm": "--model=lstm --lstm_layers=2 --bits=2 --max_length=3 --eval_sizes=2"
     " --learning_rate=0.1 --learning_rate_half_life=1",
     "repeat_copy": "--task=repeat_copy --bits=2 --max_length=3 --max_repeats=2 --eval_sizes=2x2",
-    "associative_recall": "--task=associative_recall --bits=2 --max_items=3 --eval_sizes=2",
+    "associative_recall": "--task=associative_recall --bits=2 --max_items=3 --eval_sizes=2"
+    " --adam_epsilon=1e30",
     "dynamic_ngrams": "--task=dynamic_ngrams --context=2 --length=8 --eval_sizes=9",
     "priority_sort": "--task=priority_sort --bits=2 --items=9 --sorted_items=3 --eval_sizes=4x3",
 }
@@ -148,6 +149,14 @@ def test_the_learning_rate_is_halved_as_often_as_told(other_runs):
     # After a step Keras 3 tells the next step's rate, Keras 2 still that of the last one.
     first = 0.1 if IS_KERAS_2 else 0.05
     np.testing.assert_allclose(rates, [first, first / 2], rtol=1e-5)
+
+
+def test_adam_stands_still_where_gradients_are_far_below_its_epsilon(other_runs):
+    logdir, _ = other_runs["associative_recall"]
+    costs = [
+        value for tag, _, value in events(logdir / "validation") if tag == "cost_bits_per_sequence"
+    ]
+    assert len(costs) == 2 and costs[0] == costs[1]
 
 
 def test_a_task_s_own_measures_stand_in_the_result(other_runs):
@@ -420,6 +429,8 @@ def assert_refused(finished, *parts):
         ("--learning_rate=fast", ["learning_rate", "fast"]),
         ("--learning_rate=-1", ["learning_rate", "-1"]),
         ("--learning_rate_half_life=-1", ["learning_rate_half_life", "-1"]),
+        ("--adam_epsilon=0", ["adam_epsilon", "0"]),
+        ("--solved_times=0", ["solved_times", "0"]),
         ("--ema_momentum=1", ["ema_momentum", "less than 1"]),
         ("--ema_momentum=nan", ["ema_momentum", "less than 1"]),
         ("--model=transformer", ["model", "transformer"]),
