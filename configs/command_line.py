@@ -182,13 +182,6 @@ flags.DEFINE_enum(
     module_name=MACHINE,
 )
 flags.DEFINE_enum(
-    "head_initializer",
-    "neutral",
-    ["neutral", "steady"],
-    "What heads do before training: shift either way and blur, or mostly stay and erase little.",
-    module_name=MACHINE,
-)
-flags.DEFINE_enum(
     "output_source",
     "controller",
     ["controller", "controller_and_reads"],

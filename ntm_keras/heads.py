@@ -2,14 +2,7 @@
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
-
-# With `steady_biases`, before training: 79 % of the shift weighting on no shift, a weighting raised
-# to the fourth power, and erase vectors of 0.05.
-_STAY = 2.0
-_STAY_SHARP = 3.0
-_KEEP = -3.0
 
 
 class HeadParameters(NamedTuple):
@@ -40,22 +33,6 @@ def parameter_count(
     """How many numbers the controller emits for all heads in a step."""
     addressing = memory_vector_dim + 1 + 1 + (2 * shift_range + 1) + 1
     return addressing * (read_head_num + write_head_num) + 2 * memory_vector_dim * write_head_num
-
-
-def steady_biases(
-    read_head_num: int, write_head_num: int, memory_vector_dim: int, shift_range: int
-) -> np.ndarray:
-    """Biases of the projection under which heads stay, stay sharp and leave the memory alone.
-
-    Returns:
-        `(parameter_count(..),)`, float32, in the order that `head_parameters` reads.
-    """
-    width = memory_vector_dim
-    shifts = [0.0] * shift_range + [_STAY] + [0.0] * shift_range
-    addressing = [0.0] * width + [0.0, 0.0] + shifts + [_STAY_SHARP]
-    writing = [_KEEP] * width + [0.0] * width
-    biases = addressing * (read_head_num + write_head_num) + writing * write_head_num
-    return np.array(biases, np.float32)
 
 
 def head_parameters(

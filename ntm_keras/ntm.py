@@ -14,7 +14,6 @@ from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializa
 ADDRESSING_MODES = ("content_and_location", "content")
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
 WEIGHTING_INITIALIZERS = ("spread", "focused")
-HEAD_INITIALIZERS = ("neutral", "steady")
 OUTPUT_SOURCES = ("controller", "controller_and_reads")
 WRITE_ORDERS = ("sequential", "simultaneous")
 
@@ -93,10 +92,6 @@ class NTMCell(AbstractRNNCell):
             numbers are fixed too.
         weighting_initializer: Where the heads' learned initial weightings begin, before training.
             `"spread"`: over all locations, at random; `"focused"`: on the first location.
-        head_initializer: What heads do before training taught them anything. `"neutral"`: they
-            shift either way or not at all, as likely, blur, and erase by half; `"steady"`: they
-            mostly stay, stay sharp, and erase little: what was written is kept until training
-            finds a reason to overwrite it.
         output_source: What the output is computed from. `"controller"`: the controller's output;
             `"controller_and_reads"`: this step's read vectors too.
         write_order: `"sequential"`: each write head erases, then adds, before the next one does;
@@ -142,7 +137,6 @@ class NTMCell(AbstractRNNCell):
         controller_layers: int = 1,
         memory_initializer: Any = "learned",
         weighting_initializer: str = "spread",
-        head_initializer: str = "neutral",
         output_source: str = "controller",
         write_order: str = "sequential",
         kernel_initializer: Any = "glorot_uniform",
@@ -168,7 +162,6 @@ class NTMCell(AbstractRNNCell):
         self.weighting_initializer = _choice(
             "weighting_initializer", weighting_initializer, WEIGHTING_INITIALIZERS
         )
-        self.head_initializer = _choice("head_initializer", head_initializer, HEAD_INITIALIZERS)
         self.output_source = _choice("output_source", output_source, OUTPUT_SOURCES)
         self.write_order = _choice("write_order", write_order, WRITE_ORDERS)
         if 2 * self.shift_range + 1 > self.memory_size:
@@ -254,36 +247,25 @@ class NTMCell(AbstractRNNCell):
         with tf.name_scope("controller"):
             if not self.controller.built:
                 self.controller.build((None, self._input_width + read_width))
-        head_sizes = (
-            self.read_head_num,
-            self.write_head_num,
-            self.memory_vector_dim,
-            self.shift_range,
-        )
-        bias_initializer = _copy(self.bias_initializer)
         self.parameter_projection = self._projection(
             "parameter_projection",
-            heads.parameter_count(*head_sizes),
+            heads.parameter_count(
+                self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
+            ),
             self.rnn_size,
-            _sum(bias_initializer, heads.steady_biases(*head_sizes))
-            if self.head_initializer == "steady"
-            else bias_initializer,
         )
         self.output_projection = self._projection(
             "output_projection",
             self.output_size,
             self.rnn_size + (read_width if self.output_source == "controller_and_reads" else 0),
-            _copy(self.bias_initializer),
         )
         self.built = True
 
-    def _projection(
-        self, name: str, width: int, input_width: int, bias_initializer: Any
-    ) -> keras.layers.Dense:
+    def _projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
         projection = keras.layers.Dense(
             width,
             kernel_initializer=_copy(self.kernel_initializer),
-            bias_initializer=bias_initializer,
+            bias_initializer=_copy(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             dtype=self.dtype_policy,
@@ -439,7 +421,6 @@ class NTMCell(AbstractRNNCell):
             "controller_layers": self.controller_layers,
             "memory_initializer": memory_initializer,
             "weighting_initializer": self.weighting_initializer,
-            "head_initializer": self.head_initializer,
             "output_source": self.output_source,
             "write_order": self.write_order,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
@@ -491,7 +472,6 @@ class NTM(keras.layers.RNN):
         controller_layers: int = 1,
         memory_initializer: Any = "learned",
         weighting_initializer: str = "spread",
-        head_initializer: str = "neutral",
         output_source: str = "controller",
         write_order: str = "sequential",
         kernel_initializer: Any = "glorot_uniform",
@@ -518,7 +498,6 @@ class NTM(keras.layers.RNN):
             controller_layers=controller_layers,
             memory_initializer=memory_initializer,
             weighting_initializer=weighting_initializer,
-            head_initializer=head_initializer,
             output_source=output_source,
             write_order=write_order,
             kernel_initializer=kernel_initializer,
@@ -617,15 +596,6 @@ def _copy(initializer: Any) -> Any:
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     return initializer.__class__.from_config(initializer.get_config())
-
-
-def _sum(initializer: Any, numbers: Any) -> Any:
-    """An initializer that adds these numbers to what another one gives."""
-
-    def initialize(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
-        return initializer(shape, dtype=dtype) + tf.cast(numbers, dtype)
-
-    return initialize
 
 
 def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:

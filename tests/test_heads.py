@@ -54,13 +54,3 @@ def test_every_parameter_is_finite_and_in_its_range(random, scale):
     assert np.min(found.sharpening) >= 1
     assert 0 <= np.min(found.erase_vector) and np.max(found.erase_vector) <= 1
     assert np.abs(found.add_vector).max() <= 1
-
-
-def test_under_steady_biases_heads_stay_stay_sharp_and_erase_little():
-    found = split(heads.steady_biases(**SIZES)[np.newaxis])
-    assert np.argmax(found.shift_weighting, axis=-1).tolist() == [[1, 1, 1]]
-    assert np.min(found.shift_weighting[..., 1]) > 0.75
-    assert np.min(found.sharpening) > 4
-    assert np.max(found.erase_vector) < 0.05
-    for untouched in (found.key, found.add_vector, found.interpolation_gate - 0.5):
-        assert not np.any(untouched)

@@ -5,7 +5,7 @@ import pytest
 import slow_ntm
 import tensorflow as tf
 
-from ntm_keras import NTM, NTMCell, NTMState, heads
+from ntm_keras import NTM, NTMCell, NTMState
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
 
 SIZES = {
@@ -23,7 +23,6 @@ CONFIGURATIONS = [
     {"shift_range": 0, "output_source": "controller_and_reads", "read_head_num": 2},
     {"memory_initializer": "random"},
     {"memory_initializer": "glorot_normal", "weighting_initializer": "focused"},
-    {"head_initializer": "steady", "write_head_num": 2},
     {"memory_size": 3, "memory_vector_dim": 1, "rnn_size": 1},
 ]
 
@@ -225,16 +224,6 @@ def test_focused_weightings_start_on_the_first_location_and_spread_ones_everywhe
         state = cell.unpack_state(cell.get_initial_state(batch_size=1))
         assert least < np.max(state.weightings[0, 0, 0]) < most
         np.testing.assert_allclose(np.sum(state.weightings, axis=-1), 1, rtol=1e-5)
-
-
-def test_steady_heads_start_with_biases_that_are_added_to_those_of_the_initializer():
-    biases = {}
-    for arguments in ({}, {"bias_initializer": "ones"}):
-        cell = cell_of(head_initializer="steady", **arguments)
-        cell.build((None, 7))
-        biases[len(arguments)] = cell.parameter_projection.bias.numpy()
-    np.testing.assert_array_equal(biases[0], heads.steady_biases(1, 1, 4, 1))
-    np.testing.assert_array_equal(biases[1], biases[0] + 1)
 
 
 def test_packing_a_state_undoes_unpacking_it(random):
