@@ -245,9 +245,7 @@ def train(task) -> None:
         return tested[task.solved_measure]
 
     below = FLAGS.solved_below or task.solved_below
-    stop = callbacks.StopWhenSolved(
-        below, test, f"val_{task.solved_measure}", FLAGS.solved_times
-    )
+    stop = callbacks.StopWhenSolved(below, test, f"val_{task.solved_measure}", FLAGS.solved_times)
     write_settings(FLAGS.logdir)
     print(where_to_look())
     print(

@@ -1,16 +1,20 @@
 """Draws what a trained machine does with one sequence, after the paper's figure 6.
 
-  python benchmarks/picture.py --logdir=runs/copy/.. --output=docs/copy.png
+  python benchmarks/picture.py --logdir=pretrained/copy --output=docs/copy.png
+  python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3
 
-Left, from the top: inputs, what the write head adds, where it writes. Right: outputs, what the read
-head reads, where it reads. Time runs across; locations run down, as many as twice the length.
+Left, from the top: inputs, what the first write head adds, where it writes. Right: outputs, what
+the first read head reads, where it reads. Time runs across; down run the locations that they use.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
 import sys
 
+import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
@@ -19,21 +23,39 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 import ntm_keras
 from ntm_keras import pictures
 from ntm_keras.keras_compat import keras
-from tasks.copy import Copy
+from tasks import task_class
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("logdir", None, "The run's folder.", required=True)
 flags.DEFINE_string("output", "docs/copy.png", "Where to write the picture.")
-flags.DEFINE_integer("length", 20, "Length of the sequence to copy.", lower_bound=1)
+flags.DEFINE_string("size", None, "Of the sequence, as in --eval_sizes. (default: the first there)")
 flags.DEFINE_integer("seed", 0, "Of the sequence.")
 
 _WIDTH = 410
 
 
+def task_of(run: pathlib.Path):
+    """The task of a run, with its limits."""
+    settings = json.loads((run / "result.json").read_text(encoding="utf-8"))["flags"]
+    task = task_class(settings["task"])
+    return task(**{field.name: settings[field.name] for field in dataclasses.fields(task)})
+
+
+def used_locations(*weightings: np.ndarray) -> np.ndarray:
+    """The stretch of the ring of locations that the weightings, `(time, locations)`, lie on."""
+    size = weightings[0].shape[1]
+    (used,) = np.nonzero(np.concatenate(weightings).max(axis=0) > 0.5)
+    if not len(used):
+        return np.arange(size)
+    gap = np.argmax(np.diff(used, append=used[0] + size))
+    first, last = used[(gap + 1) % len(used)], used[gap]
+    return (first + np.arange((last - first) % size + 1)) % size
+
+
 def column(vectors, moved, weightings) -> list:
     """Three pictures, one below the other: `(time, rows)` each, the last in the dark colours."""
-    values = [tf.transpose(each).numpy() for each in (vectors, moved, weightings)]
+    values = [np.transpose(each) for each in (vectors, moved, weightings)]
     return [
         pictures.heatmap(values[0], size=(72, _WIDTH)),
         pictures.heatmap(values[1], -1, 1, pictures.DIVERGING, (100, _WIDTH)),
@@ -42,18 +64,25 @@ def column(vectors, moved, weightings) -> list:
 
 
 def main(_) -> None:
-    path = str(pathlib.Path(FLAGS.logdir) / "model.keras")
-    layer = keras.models.load_model(path, compile=False).get_layer("ntm")
-    task = Copy()
-    inputs, _, mask = next(iter(task.evaluation(FLAGS.length, 1, 1, FLAGS.seed)))
+    run = pathlib.Path(FLAGS.logdir)
+    if not (run / "model.keras").exists() or not (run / "result.json").exists():
+        sys.exit(f"picture.py: --logdir={run} is not the folder of a finished run.")
+    layer = keras.models.load_model(str(run / "model.keras"), compile=False).get_layer("ntm")
+    task = task_of(run)
+    try:
+        size = task.parse_size(FLAGS.size or task.default_eval_sizes.split(",")[0])
+    except ValueError as error:
+        sys.exit(f"picture.py: --size={FLAGS.size}: {error}")
+    inputs, _, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
     trace = ntm_keras.trace(layer.cell, inputs)
     answers = tf.sigmoid(trace.outputs[0]) * mask[0][:, tf.newaxis]
-    answers = tf.pad(answers, [[0, 0], [0, 1]])  # as high as the inputs, which have a delimiter
-    shown = 2 * FLAGS.length
-    write_weightings = trace.write_weightings[0, :, 0, :shown]
-    read_weightings = trace.read_weightings[0, :, 0, :shown]
-    left = column(inputs[0], trace.add_vector[0, :, 0], write_weightings)
-    right = column(answers, trace.read_vectors[0, :, 0], read_weightings)
+    # As high as the inputs, which have delimiters too.
+    answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
+    write_weightings = trace.write_weightings.numpy()[0, :, 0]
+    read_weightings = trace.read_weightings.numpy()[0, :, 0]
+    shown = used_locations(write_weightings, read_weightings)
+    left = column(inputs[0], trace.add_vector[0, :, 0], write_weightings[:, shown])
+    right = column(answers, trace.read_vectors[0, :, 0], read_weightings[:, shown])
     columns = [pictures.stack(each) for each in (left, right)]
     tf.io.write_file(FLAGS.output, tf.io.encode_png(pictures.stack(columns, axis=1)))
 
