@@ -248,9 +248,10 @@ def train(task) -> None:
     stop = callbacks.StopWhenSolved(below, test, f"val_{task.solved_measure}", FLAGS.solved_times)
     write_settings(FLAGS.logdir)
     print(where_to_look())
+    times = f" in {FLAGS.solved_times} validations in a row" if FLAGS.solved_times > 1 else ""
     print(
-        f"It trains for {FLAGS.steps} steps, or until {task.solved_measure} is below {below:g}.\n"
-        "The first epoch takes longer: the step is compiled.",
+        f"It trains for {FLAGS.steps} steps, or until {task.solved_measure} is below {below:g}"
+        f"{times}.\nThe first epoch takes longer: the step is compiled.",
         flush=True,
     )
     training = task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths)

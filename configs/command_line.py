@@ -128,7 +128,7 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
     "solved_times",
     1,
-    "How many validations in a row must be below it: more train on a machine that has solved it.",
+    "How many validations in a row must be below --solved_below before training ends.",
     1,
     10**9,
     module_name=TRAINING,
