@@ -407,6 +407,7 @@ def write_evaluation(model, step: int, records: list[dict[str, Any]], data: list
     import tensorflow as tf
 
     from ntm_keras import callbacks
+    from ntm_keras.trace import trace_model
 
     with tf.summary.create_file_writer(os.path.join(FLAGS.logdir, "eval")).as_default():
         for record, (written, dataset) in zip(records, data):
@@ -414,9 +415,9 @@ def write_evaluation(model, step: int, records: list[dict[str, Any]], data: list
             for name, value in _per_sequence(record).items():
                 tf.summary.scalar(f"{name}_at_size/{written}", value, step=step)
             if FLAGS.model == "ntm":
-                example = inputs[:1], targets[:1], mask[:1]
+                traced = trace_model(model, inputs[:1])
                 callbacks.write_machine_images(
-                    model, *example, step=step, suffix=f"/size_{written}"
+                    traced, targets, mask, step=step, suffix=f"/size_{written}"
                 )
 
 

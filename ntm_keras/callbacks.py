@@ -6,6 +6,7 @@ steps (the optimizer's iterations), so that runs whose epochs differ can be comp
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from ntm_keras import pictures
 from ntm_keras.keras_compat import keras
-from ntm_keras.trace import trace_model
+from ntm_keras.trace import NTMTrace, trace_model
 
 
 class GradientNorm(keras.callbacks.Callback):
@@ -192,10 +193,12 @@ class MachineImages(keras.callbacks.Callback):
         self._mask = mask
         self._from_logits = from_logits
         self._every = _at_least_one("every", every)
+        self._trace: Any = None
         self._writer: Any = None
         self._drawn_at = -1
 
     def on_train_begin(self, logs=None):
+        self._trace = tf.function(functools.partial(trace_model, self.model))
         self._writer = tf.summary.create_file_writer(self._log_dir)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -211,16 +214,14 @@ class MachineImages(keras.callbacks.Callback):
         if step == self._drawn_at:
             return
         self._drawn_at = step
+        traced = self._trace(self._inputs)
         with self._writer.as_default():
-            write_machine_images(
-                self.model, self._inputs, self._targets, self._mask, self._from_logits, step
-            )
+            write_machine_images(traced, self._targets, self._mask, self._from_logits, step)
         self._writer.flush()
 
 
 def write_machine_images(
-    model: Any,
-    inputs: Any,
+    traced: tuple[Any, dict[str, NTMTrace]],
     targets: tf.Tensor | None = None,
     mask: tf.Tensor | None = None,
     from_logits: bool = True,
@@ -230,15 +231,12 @@ def write_machine_images(
     """Writes what `MachineImages` draws with the default summary writer, once.
 
     Args:
-        model: A model with a layer whose cell is an `NTMCell`.
-        inputs: This and the arguments up to `from_logits`: as those of `MachineImages`.
+        traced: What `trace_model` returned.
+        targets: This and the arguments up to `from_logits`: as those of `MachineImages`.
         step: Of the summaries.
         suffix: What the summaries' tags end with.
-
-    Raises:
-        ValueError: The model has no such layer.
     """
-    outputs, traces = trace_model(model, inputs)
+    outputs, traces = traced
     drawn = {
         f"{layer_name}/{name}": picture
         for layer_name, layer_trace in traces.items()

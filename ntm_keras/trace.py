@@ -86,24 +86,21 @@ def trace(
     state = initial_state
     if not isinstance(state, NTMState):
         state = cell.unpack_state(state)
-    steps = []
-    for step_inputs in tf.unstack(inputs, axis=1):
-        step = cell.step(step_inputs, state)
-        state = step.state
-        read_weightings, write_weightings = tf.split(
-            state.weightings, [cell.read_head_num, cell.write_head_num], axis=1
-        )
-        steps.append(
-            NTMTrace(
-                step.outputs,
-                read_weightings,
-                write_weightings,
-                state.read_vectors,
-                state.memory,
-                *step.parameters,
-            )
-        )
-    return NTMTrace(*(tf.stack(each, axis=1) for each in zip(*steps)))
+    time_first = tf.einsum("btf->tbf", inputs)
+    # For the shapes; the scan computes the first step again.
+    first = cell.step(time_first[0], state)._replace(state=state)
+    steps = tf.scan(lambda last, now: cell.step(now, last.state), time_first, first)
+    steps = tf.nest.map_structure(lambda each: tf.einsum("tb...->bt...", each), steps)
+    heads = [cell.read_head_num, cell.write_head_num]
+    read_weightings, write_weightings = tf.split(steps.state.weightings, heads, axis=2)
+    return NTMTrace(
+        steps.outputs,
+        read_weightings,
+        write_weightings,
+        steps.state.read_vectors,
+        steps.state.memory,
+        *steps.parameters,
+    )
 
 
 def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrace]]:
