@@ -3,8 +3,9 @@
   python benchmarks/picture.py --logdir=pretrained/copy --output=docs/copy.png
   python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3
 
-Left, from the top: inputs, what the first write head adds, where it writes. Right: outputs, what
-the first read head reads, where it reads. Time runs across; down run the locations that they use.
+Left, from the top: inputs, what the first write head adds, where any head writes. Right: outputs,
+what the first read head reads, where any head reads. Time runs across; down run the locations that
+they use.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def main(_) -> None:
     answers = tf.sigmoid(trace.outputs[0]) * mask[0][:, tf.newaxis]
     # As high as the inputs, which have delimiters too.
     answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
-    write_weightings = trace.write_weightings.numpy()[0, :, 0]
-    read_weightings = trace.read_weightings.numpy()[0, :, 0]
+    write_weightings = trace.write_weightings.numpy()[0].max(axis=1)
+    read_weightings = trace.read_weightings.numpy()[0].max(axis=1)
     shown = used_locations(write_weightings, read_weightings)
     left = column(inputs[0], trace.add_vector[0, :, 0], write_weightings[:, shown])
     right = column(answers, trace.read_vectors[0, :, 0], read_weightings[:, shown])

@@ -14,7 +14,7 @@ FOLDERS = sorted(path.parent.name for path in (ROOT / "pretrained").glob("*/mode
 
 
 def test_there_are_some():
-    assert {"copy", "associative_recall", "dynamic_ngrams"} <= set(FOLDERS)
+    assert {"copy", "associative_recall", "dynamic_ngrams", "priority_sort"} <= set(FOLDERS)
 
 
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
