@@ -112,7 +112,8 @@ OTHER_RUNS = {
     "associative_recall": "--task=associative_recall --bits=2 --max_items=3 --eval_sizes=2"
     " --adam_epsilon=1e30",
     "dynamic_ngrams": "--task=dynamic_ngrams --context=2 --length=8 --eval_sizes=9",
-    "priority_sort": "--task=priority_sort --bits=2 --items=9 --sorted_items=3 --shift_range=1 --eval_sizes=4x3",
+    "priority_sort": "--task=priority_sort --bits=2 --items=9 --sorted_items=3 --eval_sizes=4x3"
+    " --shift_range=1",
 }
 QUICK = (
     "--steps=2 --validate_every=1 --batch_size=4 --rnn_size=6 --eval_sequences=8 --noxla"
