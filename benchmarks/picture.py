@@ -1,11 +1,11 @@
 """Draws what a trained machine does with one sequence, after the paper's figure 6.
 
   python benchmarks/picture.py --logdir=pretrained/copy --output=docs/copy.png
-  python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3
+  python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3 --output=repeat_copy.png
 
 Left, from the top: inputs, what the first write head adds, where any head writes. Right: outputs,
 what the first read head reads, where any head reads. Time runs across; down run the locations that
-they use.
+they use. Dark is 0 and bright 1; of what is signed blue is -1, white 0 and red 1.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-import ntm_keras
 from ntm_keras import pictures
 from ntm_keras.keras_compat import keras
+from ntm_keras.trace import trace_model
 from tasks import task_class
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("logdir", None, "The run's folder.", required=True)
-flags.DEFINE_string("output", "docs/copy.png", "Where to write the picture.")
+flags.DEFINE_string("output", None, "Where to write the picture.", required=True)
 flags.DEFINE_string("size", None, "Of the sequence, as in --eval_sizes. (default: the first there)")
 flags.DEFINE_integer("seed", 0, "Of the sequence.")
 
@@ -55,27 +55,33 @@ def used_locations(*weightings: np.ndarray) -> np.ndarray:
 
 
 def column(vectors, moved, weightings) -> list:
-    """Three pictures, one below the other: `(time, rows)` each, the last in the dark colours."""
-    values = [np.transpose(each) for each in (vectors, moved, weightings)]
-    return [
-        pictures.heatmap(values[0], size=(72, _WIDTH)),
-        pictures.heatmap(values[1], -1, 1, pictures.DIVERGING, (100, _WIDTH)),
-        pictures.heatmap(values[2], size=(280, _WIDTH)),
-    ]
+    """Three pictures, one below the other, of `(time, rows)` each."""
+    heights = {72: vectors, 100: moved, 280: weightings}
+    return [drawn(np.transpose(rows), (height, _WIDTH)) for height, rows in heights.items()]
+
+
+def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if np.min(values) < 0:
+        return pictures.heatmap(values, -1, 1, pictures.DIVERGING, size)
+    return pictures.heatmap(values, size=size)
 
 
 def main(_) -> None:
     run = pathlib.Path(FLAGS.logdir)
     if not (run / "model.keras").exists() or not (run / "result.json").exists():
         sys.exit(f"picture.py: --logdir={run} is not the folder of a finished run.")
-    layer = keras.models.load_model(str(run / "model.keras"), compile=False).get_layer("ntm")
+    model = keras.models.load_model(str(run / "model.keras"), compile=False)
     task = task_of(run)
     try:
-        size = task.parse_size(FLAGS.size or task.default_eval_sizes.split(",")[0])
+        (_, size), *_ = task.sizes(FLAGS.size or task.default_eval_sizes)
     except ValueError as error:
         sys.exit(f"picture.py: --size={FLAGS.size}: {error}")
     inputs, _, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
-    trace = ntm_keras.trace(layer.cell, inputs)
+    try:
+        _, traces = trace_model(model, inputs)
+    except ValueError:
+        sys.exit(f"picture.py: --logdir={run} holds no Neural Turing Machine.")
+    (trace,) = traces.values()
     answers = tf.sigmoid(trace.outputs[0]) * mask[0][:, tf.newaxis]
     # As high as the inputs, which have delimiters too.
     answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])

@@ -1,21 +1,23 @@
 """Trains a task with several seeds, measures every machine, and prints a table.
 
   python benchmarks/seeds.py --task=copy
-  python benchmarks/seeds.py --task=copy --seeds=3 --folder=runs/lstm -- --model=lstm --rnn_size=256
+  python benchmarks/seeds.py --task=copy --seeds=3 --folder=runs/lstm -- --model=lstm
 
 What stands after `--` goes to train.py. Seeds that are done are not trained again: a benchmark
-that was stopped goes on with the seed that it was at. FOLDER/TASK/SEED holds each run, and
-FOLDER/TASK/seeds.jsonl a line for each seed.
+that was stopped goes on with the seed that it was at, as long as the settings are the same.
+FOLDER/TASK/SEED holds each run, and FOLDER/TASK/seeds.jsonl a line for each seed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from absl import app, flags
@@ -55,48 +57,67 @@ def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any
     return {"seed": seed, **result, "sizes": records}
 
 
+def settings_now(settings: list[str]) -> dict[str, Any]:
+    """The flags that train.py has with these settings, whatever the seed."""
+    command = (
+        "import json, sys; from configs import command_line as c; c.parse(sys.argv);"
+        " print(json.dumps(c.flag_values(*c.GROUPS)))"
+    )
+    arguments = [sys.executable, "-c", command, f"--task={FLAGS.task}", *settings]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    finished = subprocess.run(arguments, env=environment, capture_output=True, text=True)
+    if finished.returncode != 0:
+        sys.exit(f"seeds.py: {finished.stderr.strip().splitlines()[-1]}")
+    return json.loads(finished.stdout)
+
+
 def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
     """Ends the benchmark where the seeds that are done were trained with other settings."""
-    path, text = folder / "settings.txt", " ".join(settings) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        sys.exit(f"seeds.py: {folder} holds runs of other settings (settings.txt): give --folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    now = settings_now(settings)
+    for path in sorted(folder.glob("*/result.json")):
+        flags_then = json.loads(path.read_text(encoding="utf-8"))["flags"]
+        for name in sorted(now.keys() & flags_then.keys() - {"seed"}):
+            if now[name] != flags_then[name]:
+                sys.exit(
+                    f"seeds.py: {path.parent} was trained with --{name}={flags_then[name]}, not"
+                    f" {now[name]}: give another --folder."
+                )
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """The seeds in Markdown: how they were solved, and how they do at every size."""
-    solved = [line for line in lines if line["solved"]]
-    rows = [f"| solved | {len(solved)} of {len(lines)} | |"]
-    if solved:
-        for name in ("steps", "sequences", "seconds"):
-            rows.append(row(f"{name} to solve", [line[name] for line in solved], ",.0f"))
+    """In Markdown: a row for every measure, a column for every seed, and their median."""
+    columns = ["seed", *(str(line["seed"]) for line in lines), "median"]
+    rows = [columns, ["---"] * len(columns)]
+    rows.append(["solved", *("yes" if line["solved"] else "no" for line in lines), ""])
+    for name in ("steps", "sequences", "seconds"):
+        rows.append(row(name, [line[name] for line in lines], ",.0f"))
     rows += rows_of("trained sizes", lines)
-    for index, record in enumerate(lines[0]["sizes"]):
-        rows += rows_of(f"size {record['size']}", [line["sizes"][index] for line in lines])
-    return "\n".join(["| measure | median | worst |", "| --- | --- | --- |", *rows])
+    for records in zip(*(line["sizes"] for line in lines)):
+        rows += rows_of(records[0]["size"], records)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
-def rows_of(sizes: str, records: list[dict[str, Any]]) -> list[str]:
+def rows_of(sizes: str, records: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A row for every measure of these sizes."""
     names = [name for name in records[0] if name.endswith("_per_sequence")]
     return [
         row(
             f"{sizes}: {name.removesuffix('_per_sequence').replace('_', ' ')}",
             [record[name] for record in records],
-            ",.4f",
+            ",.3f",
         )
         for name in names
     ]
 
 
-def row(name: str, values: list[float], form: str) -> str:
-    return f"| {name} | {statistics.median(values):{form}} | {max(values):{form}} |"
+def row(name: str, values: list[float], form: str) -> list[str]:
+    return [name, *(f"{value:{form}}" for value in [*values, statistics.median(values)])]
 
 
 def main(argv: list[str]) -> None:
     folder = pathlib.Path(FLAGS.folder) / FLAGS.task
     check_settings(folder, argv[1:])
+    folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for seed in range(FLAGS.seeds):
         lines.append(measured(folder / str(seed), seed, argv[1:]))
@@ -106,4 +127,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except KeyboardInterrupt:
+        sys.exit("seeds.py: interrupted; the same command goes on.")

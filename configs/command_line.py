@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 
 from tasks import TASKS, task_class
+from tasks.task import LARGEST
 
 FLAGS = flags.FLAGS
 CONFIGS = os.path.dirname(os.path.abspath(__file__))
@@ -29,9 +30,6 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
     "Task",
     "Evaluation",
 )
-
-# Of sizes: what is larger is a slip of the hand.
-_LARGEST = 100_000
 
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN)
 flags.DEFINE_enum(
@@ -63,7 +61,7 @@ flags.DEFINE_integer(
     module_name=TRAINING,
 )
 flags.DEFINE_integer(
-    "batch_size", 32, "Sequences of a training step.", 1, _LARGEST, module_name=TRAINING
+    "batch_size", 32, "Sequences of a training step.", 1, LARGEST, module_name=TRAINING
 )
 flags.DEFINE_enum(
     "optimizer",
@@ -135,20 +133,19 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", module_name=TRAINING)
 
+flags.DEFINE_integer("lstm_layers", 3, "With --model=lstm: its layers.", 1, 1000, module_name=RUN)
 flags.DEFINE_integer(
-    "lstm_layers", 3, "With --model=lstm: its layers, --rnn_size wide.", 1, 1000, module_name=RUN
+    "lstm_units", 256, "With --model=lstm: width of a layer.", 1, LARGEST, module_name=RUN
 )
-flags.DEFINE_integer("rnn_size", 100, "Width of the controller.", 1, _LARGEST, module_name=MACHINE)
+flags.DEFINE_integer("rnn_size", 100, "Width of the controller.", 1, LARGEST, module_name=MACHINE)
 flags.DEFINE_integer(
-    "memory_size", 128, "Number of memory locations.", 1, _LARGEST, module_name=MACHINE
+    "memory_size", 128, "Number of memory locations.", 1, LARGEST, module_name=MACHINE
 )
 flags.DEFINE_integer(
-    "memory_vector_dim", 20, "Width of a location.", 1, _LARGEST, module_name=MACHINE
+    "memory_vector_dim", 20, "Width of a location.", 1, LARGEST, module_name=MACHINE
 )
-flags.DEFINE_integer("read_head_num", 1, "Number of read heads.", 1, _LARGEST, module_name=MACHINE)
-flags.DEFINE_integer(
-    "write_head_num", 1, "Number of write heads.", 1, _LARGEST, module_name=MACHINE
-)
+flags.DEFINE_integer("read_head_num", 1, "Number of read heads.", 1, LARGEST, module_name=MACHINE)
+flags.DEFINE_integer("write_head_num", 1, "Number of write heads.", 1, LARGEST, module_name=MACHINE)
 flags.DEFINE_enum(
     "addressing_mode",
     "content_and_location",
@@ -165,7 +162,7 @@ flags.DEFINE_enum(
     module_name=MACHINE,
 )
 flags.DEFINE_integer(
-    "controller_layers", 1, "Layers of the controller.", 1, _LARGEST, module_name=MACHINE
+    "controller_layers", 1, "Layers of the controller.", 1, LARGEST, module_name=MACHINE
 )
 flags.DEFINE_enum(
     "memory_initializer",
@@ -261,15 +258,14 @@ def parse(argv: list[str]) -> list[str]:
     flagfiles, own = _take("flagfile", argv[1:])
     underneath = [(path, _read_flagfile(path)) for path in flagfiles]
 
-    def latest(name: str, default: str) -> str:
-        everything = [token for _, tokens in underneath for token in tokens] + own
-        return ([default] + _take(name, everything)[0])[-1]
-
-    evaluates = latest("mode", "train") == "eval"
+    everything = [token for _, tokens in underneath for token in tokens] + own
+    wants_help = bool({"--help", "--helpshort", "-h"} & set(own))
+    evaluates = not wants_help and _latest("mode", "train", everything) == "eval"
     if evaluates:
-        path = _flags_of_run(latest("logdir", ""))
-        underneath.insert(0, (path, _read_flagfile(path)))
-    task_name = latest("task", "copy")
+        path = _flags_of_run(_latest("logdir", "", everything))
+        everything = _read_flagfile(path)  # Of another task the command line knows no flag.
+        underneath.insert(0, (path, everything))
+    task_name = _latest("task", "copy", everything)
     config = os.path.join(CONFIGS, f"{task_name}.cfg")
     if not underneath and os.path.exists(config):
         underneath = [(config, _read_flagfile(config))]
@@ -281,7 +277,7 @@ def parse(argv: list[str]) -> list[str]:
         if left:
             raise BadInput(f"{path}: {left[0]!r} is no flag: flags begin with --.")
         runs_own = runs_own or flag_values(RUN, TRAINING, MACHINE, TASK)
-    if {"--help", "--helpshort", "-h"} & set(own):
+    if wants_help:
         print(manual())
         sys.exit(0)
     left = _give_values([argv[0], *own], "")
@@ -299,6 +295,11 @@ def _take(name: str, tokens: list[str]) -> tuple[list[str], list[str]]:
     except argparse.ArgumentError as error:
         raise BadInput(f"--{name}: {error.message}") from error
     return taken.values, left
+
+
+def _latest(name: str, default: str, tokens: list[str]) -> str:
+    """The value that a flag has after a command line."""
+    return ([default] + _take(name, tokens)[0])[-1]
 
 
 def _give_values(tokens: list[str], where: str) -> list[str]:

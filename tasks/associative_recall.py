@@ -36,6 +36,7 @@ class AssociativeRecall(Task):
 
     def __post_init__(self):
         self._check_order("min_items", "max_items")
+        super().__post_init__()
 
     @property
     def input_width(self) -> int:
@@ -46,12 +47,11 @@ class AssociativeRecall(Task):
         return self.bits
 
     @property
-    def longest_time(self) -> int:
-        return (self.max_items + 2) * (self.item_length + 1)
-
-    @property
     def largest_size(self) -> int:
         return self.max_items
+
+    def steps_of(self, size: int) -> int:
+        return (size + 2) * (self.item_length + 1)
 
     def vectors_to_remember(self, size: int) -> int:
         return size * self.item_length

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from tasks.task import Task, limit, parse_numbers
+from tasks.task import Task, limit, parse_numbers, pick, where
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,6 +32,7 @@ class Copy(Task):
 
     def __post_init__(self):
         self._check_order("min_length", "max_length")
+        super().__post_init__()
 
     @property
     def input_width(self) -> int:
@@ -42,12 +43,11 @@ class Copy(Task):
         return self.bits
 
     @property
-    def longest_time(self) -> int:
-        return 2 * self.max_length + 1
-
-    @property
     def largest_size(self) -> int:
         return self.max_length
+
+    def steps_of(self, size: int) -> int:
+        return 2 * size + 1
 
     def vectors_to_remember(self, size: int) -> int:
         return size
@@ -67,15 +67,8 @@ class Copy(Task):
         vectors = self._random_bits([batch_size, longest, self.bits], seed)
 
         time = tf.range(2 * longest + 1)[tf.newaxis, :]
-        answered = time - lengths - 1
-        shown_mask = tf.cast(time < lengths, tf.float32)
-        mask = tf.cast((answered >= 0) & (answered < lengths), tf.float32)
-
-        def vectors_at(index):
-            return tf.gather(vectors, tf.clip_by_value(index, 0, longest - 1), batch_dims=1)
-
-        shown = vectors_at(tf.repeat(time, batch_size, axis=0)) * shown_mask[:, :, tf.newaxis]
-        delimiter = tf.cast(time == lengths, tf.float32)[:, :, tf.newaxis]
-        inputs = tf.concat([shown, delimiter], axis=-1)
-        targets = vectors_at(answered) * mask[:, :, tf.newaxis]
-        return inputs, targets, mask
+        answer = time - lengths - 1
+        answered = (answer >= 0) & (answer < lengths)
+        shown = where(time < lengths, pick(vectors, tf.repeat(time, batch_size, axis=0)))
+        inputs = tf.concat([shown, where(time == lengths)], axis=-1)
+        return inputs, where(answered, pick(vectors, answer)), tf.cast(answered, tf.float32)

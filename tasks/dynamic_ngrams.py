@@ -44,6 +44,7 @@ class DynamicNgrams(Task):
                 "context must be less than length. "
                 f"Received: context={self.context}, length={self.length}"
             )
+        super().__post_init__()
 
     @property
     def input_width(self) -> int:
@@ -54,12 +55,11 @@ class DynamicNgrams(Task):
         return 1
 
     @property
-    def longest_time(self) -> int:
-        return self.length
-
-    @property
     def largest_size(self) -> int:
         return self.length
+
+    def steps_of(self, size: int) -> int:
+        return size
 
     def vectors_to_remember(self, size: int) -> int:
         return 2**self.context

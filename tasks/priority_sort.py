@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from tasks.task import Task, limit, parse_numbers
+from tasks.task import Task, limit, parse_numbers, pick, where
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -35,6 +35,7 @@ class PrioritySort(Task):
 
     def __post_init__(self):
         self._check_order("sorted_items", "items")
+        super().__post_init__()
 
     @property
     def input_width(self) -> int:
@@ -45,12 +46,12 @@ class PrioritySort(Task):
         return self.bits
 
     @property
-    def longest_time(self) -> int:
-        return self.items + 1 + self.sorted_items
-
-    @property
     def largest_size(self) -> tuple[int, int]:
         return self.items, self.sorted_items
+
+    def steps_of(self, size: tuple[int, int]) -> int:
+        items, sorted_items = size
+        return items + 1 + sorted_items
 
     def vectors_to_remember(self, size: tuple[int, int]) -> int:
         items, _ = size
@@ -84,14 +85,9 @@ class PrioritySort(Task):
         shown, delimiter = time < items, time == items
         answered = (answer >= 0) & (answer < sorted_items)
 
-        def where(steps, values=1.0):
-            return tf.where(steps[:, :, tf.newaxis], values, 0.0)
-
-        def at(values, index):
-            return tf.gather(values, tf.clip_by_value(index, 0, most - 1), batch_dims=1)
-
         now = tf.repeat(time, batch_size, axis=0)
-        priority = at(priorities, now)[:, :, tf.newaxis]
-        inputs = [where(shown, at(vectors, now)), where(shown, priority), where(delimiter)]
-        targets = where(answered, at(vectors, at(order, answer)))
+        vector, priority = pick(vectors, now), pick(priorities[:, :, tf.newaxis], now)
+        inputs = [where(shown, vector), where(shown, priority), where(delimiter)]
+        in_order = tf.gather(vectors, order, batch_dims=1)
+        targets = where(answered, pick(in_order, answer))
         return tf.concat(inputs, axis=-1), targets, tf.cast(answered, tf.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tasks.task import Task, limit, parse_numbers
+from tasks.task import Task, limit, parse_numbers, where
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,6 +40,7 @@ class RepeatCopy(Task):
     def __post_init__(self):
         self._check_order("min_length", "max_length")
         self._check_order("min_repeats", "max_repeats")
+        super().__post_init__()
 
     @property
     def input_width(self) -> int:
@@ -50,12 +51,12 @@ class RepeatCopy(Task):
         return self.bits + 1
 
     @property
-    def longest_time(self) -> int:
-        return self.max_length * (1 + self.max_repeats) + 2
-
-    @property
     def largest_size(self) -> tuple[int, int]:
         return self.max_length, self.max_repeats
+
+    def steps_of(self, size: tuple[int, int]) -> int:
+        length, repeats = size
+        return length * (1 + repeats) + 2
 
     def vectors_to_remember(self, size: tuple[int, int]) -> int:
         length, _ = size
@@ -90,9 +91,6 @@ class RepeatCopy(Task):
         answer = time - lengths - 1
         shown, delimiter = time < lengths, time == lengths
         copied, end = (answer >= 0) & (answer < lengths * repeats), answer == lengths * repeats
-
-        def where(steps, values=1.0):
-            return tf.where(steps[:, :, tf.newaxis], values, 0.0)
 
         vector = tf.gather(vectors, tf.where(shown, time, answer % lengths), batch_dims=1)
         count = self._normalised(tf.cast(repeats, tf.float32))[:, :, tf.newaxis]

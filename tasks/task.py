@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3}
 
 
-# No sequence is longer, nor has more bits: larger numbers are slips of the hand.
-_LARGEST = 100_000
+# No limit is larger, and no sequence longer: larger numbers are slips of the hand.
+LARGEST = 100_000
 
 
-def limit(default: int, description: str, at_least: int = 1, at_most: int = _LARGEST) -> Any:
+def limit(default: int, description: str, at_least: int = 1, at_most: int = LARGEST) -> Any:
     """A field of a task that the command line offers as a flag of the same name."""
     bounds = {"at_least": at_least, "at_most": at_most}
     return dataclasses.field(default=default, metadata={"description": description, **bounds})
@@ -34,7 +34,7 @@ def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tu
     parts = text.split("x")
     if all(part.isascii() and part.isdigit() for part in parts) and len(parts) == count:
         numbers = tuple(int(part) for part in parts)
-        if at_least <= min(numbers) and max(numbers) <= _LARGEST:
+        if at_least <= min(numbers) and max(numbers) <= LARGEST:
             return numbers
     raise ValueError(f"a size of this task is {notation}. Received: {text!r}")
 
@@ -59,6 +59,13 @@ class Task:
     solved_below: ClassVar[float] = 0.01
     default_eval_sizes: ClassVar[str]
 
+    def __post_init__(self):
+        if self.longest_time > LARGEST:
+            raise ValueError(
+                f"a sequence has at most {LARGEST} steps. "
+                f"Received: limits that allow {self.longest_time}"
+            )
+
     @property
     def input_width(self) -> int:
         raise NotImplementedError
@@ -68,14 +75,18 @@ class Task:
         raise NotImplementedError
 
     @property
-    def longest_time(self) -> int:
-        """Number of steps of the largest training sequence."""
+    def largest_size(self) -> Any:
+        """The size of the largest training sequence, as `parse_size` gives it."""
+        raise NotImplementedError
+
+    def steps_of(self, size: Any) -> int:
+        """Number of steps of a sequence of this size."""
         raise NotImplementedError
 
     @property
-    def largest_size(self) -> Any:
-        """The size of that sequence, as `parse_size` gives it."""
-        raise NotImplementedError
+    def longest_time(self) -> int:
+        """Number of steps of the largest training sequence."""
+        return self.steps_of(self.largest_size)
 
     def vectors_to_remember(self, size: Any) -> int:
         """How many vectors of a sequence of this size have to be kept apart to answer it."""
@@ -88,6 +99,21 @@ class Task:
     def parse_size(self, text: str) -> Any:
         """The size that one part of `--eval_sizes` means; a ValueError says what is allowed."""
         raise NotImplementedError
+
+    def sizes(self, text: str) -> list[tuple[str, Any]]:
+        """The sizes in a list such as "10,20", as they were written and as they are meant.
+
+        Raises:
+            ValueError: One is not in the task's notation, or so large that a sequence is too long.
+        """
+        sizes = [(part.strip(), self.parse_size(part.strip())) for part in text.split(",")]
+        for written, size in sizes:
+            if self.steps_of(size) > LARGEST:
+                raise ValueError(
+                    f"a sequence has at most {LARGEST} steps. "
+                    f"Received: {written!r}, which has {self.steps_of(size)}"
+                )
+        return sizes
 
     def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:
         """Draws so many sizes of training sequences, `(count, ..)`."""
@@ -187,6 +213,24 @@ class Task:
 
         inputs, targets, mask = sequences
         return pad(inputs), pad(targets), pad(mask)
+
+
+def where(steps: tf.Tensor, values: tf.Tensor | float = 1.0) -> tf.Tensor:
+    """The values where `steps`, `(batch, time)`, is true, else 0: `(batch, time, channels)`."""
+    import tensorflow as tf
+
+    return tf.where(steps[:, :, tf.newaxis], values, 0.0)
+
+
+def pick(vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The vectors, `(batch, number, channels)`, with these numbers, `(batch, time)`.
+
+    What is below the first number means the first, and above the last one the last.
+    """
+    import tensorflow as tf
+
+    last = tf.shape(vectors)[1] - 1
+    return tf.gather(vectors, tf.clip_by_value(index, 0, last), batch_dims=1)
 
 
 def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:

@@ -30,14 +30,48 @@ def test_a_seed_is_trained_and_measured_once(tmp_path):
     result = json.loads(line)
     assert result["seed"] == 0 and result["solved"] and result["steps"] == 3
     assert [record["size"] for record in result["sizes"]] == ["2", "5"]
-    assert "| solved | 1 of 1 | |" in first.stdout
-    assert "| steps to solve | 3 | 3 |" in first.stdout
-    assert "| size 5: wrong bits | " in first.stdout
+    assert "| solved | yes |  |" in first.stdout
+    assert "| steps | 3 | 3 |" in first.stdout
+    assert "| 5: wrong bits | " in first.stdout
     again = run_seeds(tmp_path, *TINY, "--solved_below=1000")
     assert again.returncode == 0 and "$ " not in again.stdout
     assert again.stdout == first.stdout[first.stdout.index("\ncopy, 1 seeds") :]
-    other = run_seeds(tmp_path, "--model=lstm")
-    assert other.returncode == 1 and "other settings" in other.stderr
+    other = run_seeds(tmp_path, *TINY, "--solved_below=1000", "--rnn_size=7")
+    assert other.returncode == 1
+    assert "trained with --rnn_size=6, not 7" in other.stderr
+
+
+def test_the_table_has_a_column_for_every_seed_and_their_median():
+    lines = [
+        {
+            "seed": seed,
+            "solved": seed != 1,
+            "steps": 1000 * steps,
+            "sequences": 16000 * steps,
+            "seconds": 60.0,
+            "wrong_bits_per_sequence": 0.5,
+            "sizes": [{"size": "20", "wrong_bits_per_sequence": steps / 8}],
+        }
+        for seed, steps in enumerate((1, 4, 2))
+    ]
+    assert seeds.table(lines).splitlines() == [
+        "| seed | 0 | 1 | 2 | median |",
+        "| --- | --- | --- | --- | --- |",
+        "| solved | yes | no | yes |  |",
+        "| steps | 1,000 | 4,000 | 2,000 | 2,000 |",
+        "| sequences | 16,000 | 64,000 | 32,000 | 32,000 |",
+        "| seconds | 60 | 60 | 60 | 60 |",
+        "| trained sizes: wrong bits | 0.500 | 0.500 | 0.500 | 0.500 |",
+        "| 20: wrong bits | 0.125 | 0.500 | 0.250 | 0.250 |",
+    ]
+
+
+def test_a_seed_that_was_stopped_is_trained_anew(tmp_path):
+    (tmp_path / "copy" / "0").mkdir(parents=True)
+    (tmp_path / "copy" / "0" / "flags.cfg").write_text("--task=copy\n")
+    finished = run_seeds(tmp_path, *TINY)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads((tmp_path / "copy" / "0" / "result.json").read_text())["steps"] == 5
 
 
 def test_it_ends_where_training_is_refused(tmp_path):
