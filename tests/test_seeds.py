@@ -7,13 +7,13 @@ import sys
 from test_train import ROOT, TINY
 
 
-def run_seeds(folder, *settings):
+def run_seeds(folder, *settings, seeds=1):
     return subprocess.run(
         [
             sys.executable,
             str(ROOT / "benchmarks" / "seeds.py"),
             "--task=copy",
-            "--seeds=1",
+            f"--seeds={seeds}",
             f"--folder={folder}",
             "--",
             *settings,
@@ -41,20 +41,23 @@ def test_a_seed_is_trained_and_measured_once(tmp_path):
     assert "trained with --rnn_size=6, not 7" in other.stderr
 
 
-def test_the_table_has_a_column_for_every_seed_and_their_median():
-    lines = [
-        {
-            "seed": seed,
+def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
+    for seed, steps in enumerate((1, 4, 2)):
+        run = tmp_path / "copy" / str(seed)
+        run.mkdir(parents=True)
+        result = {
             "solved": seed != 1,
             "steps": 1000 * steps,
             "sequences": 16000 * steps,
             "seconds": 60.0,
             "wrong_bits_per_sequence": 0.5,
-            "sizes": [{"size": "20", "wrong_bits_per_sequence": steps / 8}],
+            "flags": {},
         }
-        for seed, steps in enumerate((1, 4, 2))
-    ]
-    assert seeds.table(lines).splitlines() == [
+        (run / "result.json").write_text(json.dumps(result))
+        sizes = [{"size": "20", "wrong_bits_per_sequence": steps / 8}]
+        (run / "eval.json").write_text(json.dumps(sizes))
+    finished = run_seeds(tmp_path, seeds=3)
+    assert finished.stdout.splitlines()[-8:] == [
         "| seed | 0 | 1 | 2 | median |",
         "| --- | --- | --- | --- | --- |",
         "| solved | yes | no | yes |  |",
