@@ -53,7 +53,12 @@ def test_networks_have_about_as_many_weights_as_the_paper_s(name):
     train.FLAGS.mark_as_parsed()
     of_network = {
         flag: values[flag]
-        for flag in ("model", "lstm_layers", "lstm_units", *train.flag_values(train.command_line.MACHINE))
+        for flag in (
+            "model",
+            "lstm_layers",
+            "lstm_units",
+            *train.flag_values(train.command_line.MACHINE),
+        )
     }
     task = task_class(values["task"])()
     with flagsaver.flagsaver(**of_network):

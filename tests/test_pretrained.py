@@ -1,9 +1,6 @@
 """The machines that come with the project."""
 
-import json
-
 import pytest
-import tensorflow as tf
 from test_train import ROOT, flags_of
 
 import ntm_keras
@@ -19,17 +16,16 @@ def test_there_are_some():
 
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
 @pytest.mark.parametrize("name", FOLDERS)
-def test_they_answer_as_well_as_their_records_say(name):
+def test_they_solve_their_tasks(name):
     folder = ROOT / "pretrained" / name
     model = keras.models.load_model(str(folder / "model.keras"))
     task = task_class(name)()
-    record = json.loads((folder / "eval.json").read_text())[0]
-    size = task.parse_size(record["size"])
     measures = [ntm_keras.CostPerSequence(), ntm_keras.WrongBitsPerSequence(), *task.measures()]
     (measure,) = (each for each in measures if each.name == task.solved_measure)
-    for inputs, targets, mask in task.evaluation(size, 128, 64, seed=7):
-        measure.update_state(targets, model(tf.constant(inputs)), mask)
-    assert float(measure.result()) == pytest.approx(record[measure.name], rel=0.3, abs=0.05)
+    for inputs, targets, mask in task.test(7, 128, 64, seed=7):
+        measure.update_state(targets, model(inputs), mask)
+    # The limit holds for the mean of many more.
+    assert float(measure.result()) < 1.2 * task.solved_below
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -50,6 +50,14 @@ def test_command_lines_have_flags_that_exist(command):
     assert flags_of(*command[1:])["task"]
 
 
+@pytest.mark.parametrize("command", re.findall(r"python (benchmarks/.*)", "".join(blocks("bash"))))
+def test_benchmarks_have_the_flags_that_it_gives_them(command):
+    script, *arguments = shlex.split(command)
+    source = (ROOT / script).read_text(encoding="utf-8")
+    for flag in re.findall(r"--(\w+)=", " ".join(arguments)):
+        assert f'"{flag}"' in source, flag
+
+
 def test_files_that_it_links_to_exist():
     for name in re.findall(r"\]\(([\w./]+)\)", README):
         assert (ROOT / name).exists(), name

@@ -4,9 +4,17 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tasks import TASKS, task_class
 
+SMALL = {
+    "copy": "2",
+    "repeat_copy": "2x3",
+    "associative_recall": "2",
+    "dynamic_ngrams": "20",
+    "priority_sort": "7x3",
+}
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
 
 
@@ -22,7 +30,7 @@ def assert_same(batches, others):
 
 
 def sizes_of(task):
-    return [task.parse_size(part) for part in task.default_eval_sizes.split(",")]
+    return [size for _, size in task.sizes(task.default_eval_sizes)]
 
 
 @EVERY_TASK
@@ -114,6 +122,40 @@ def test_the_largest_size_is_as_long_as_the_training_batches(name):
     task = task_class(name)()
     (batch,) = numbers(task.evaluation(task.largest_size, 2, 2, seed=0), 1)
     assert batch[0].shape[1] == task.longest_time
+
+
+def test_tasks_know_when_they_are_solved():
+    wrong, cost = "wrong_bits_per_sequence", "cost_bits_per_sequence"
+    tasks = {name: task_class(name) for name in TASKS}
+    assert {name: (task.solved_measure, task.solved_below) for name, task in tasks.items()} == {
+        "copy": (wrong, 0.01),
+        "repeat_copy": (wrong, 0.1),
+        "associative_recall": (wrong, 0.01),
+        "dynamic_ngrams": ("excess_cost_bits_per_sequence", 0.7),
+        "priority_sort": (cost, 18),
+    }
+
+
+@EVERY_TASK
+def test_sequences_of_a_size_have_the_steps_that_the_task_tells(name):
+    task = task_class(name)()
+    for _, size in task.sizes(task.default_eval_sizes):
+        (batch,) = numbers(task.evaluation(size, 2, 2, seed=0), 1)
+        assert batch[0].shape[1] == task.steps_of(size)
+
+
+@EVERY_TASK
+def test_a_sequence_of_any_size_is_drawn_beside_larger_ones(name):
+    task = task_class(name)()
+    large = task.largest_size
+    ((_, small),) = task.sizes(SMALL[name])
+    steps = task.steps_of(small)
+    inputs, targets, mask = (
+        each.numpy() for each in task.generate(tf.constant([small, large]), tf.constant([1, 2]))
+    )
+    assert inputs.shape[1] == task.steps_of(large)
+    assert mask[0, steps - 1] == 1 and not mask[0, steps:].any()
+    assert not targets[0, steps:].any() and not inputs[0, steps:].any()
 
 
 def test_tasks_know_how_many_vectors_have_to_be_remembered():

@@ -1,0 +1,42 @@
+"""benchmarks/picture.py, run as a user runs it."""
+
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from test_train import QUICK, ROOT, run_train
+
+from ntm_keras.keras_compat import IS_KERAS_2
+
+
+def draw(*arguments):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "picture.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
+def test_readme_s_picture_is_drawn_from_the_trained_machine(tmp_path):
+    path = tmp_path / "copy.png"
+    finished = draw(f"--logdir={ROOT / 'pretrained' / 'copy'}", "--size=20", f"--output={path}")
+    assert finished.returncode == 0, finished.stderr
+    found, expected = (
+        tf.io.decode_png(tf.io.read_file(str(each))) for each in (path, ROOT / "docs" / "copy.png")
+    )
+    assert found.shape == expected.shape
+    differ = tf.abs(tf.cast(found, tf.int32) - tf.cast(expected, tf.int32)) > 8
+    assert tf.reduce_mean(tf.cast(differ, tf.float32)) < 0.01
+
+
+def test_what_holds_no_machine_is_refused(tmp_path):
+    logdir, output = tmp_path / "run", f"--output={tmp_path / 'picture.png'}"
+    finished = draw(f"--logdir={logdir}", output)
+    assert finished.returncode == 1 and "not the folder of a finished run" in finished.stderr
+    network = "--model=lstm", "--lstm_units=6", "--max_length=3", "--eval_sizes=2"
+    assert run_train(*network, *QUICK.split(), f"--logdir={logdir}").returncode == 0
+    finished = draw(f"--logdir={logdir}", output)
+    assert finished.returncode == 1 and "no Neural Turing Machine" in finished.stderr
+    assert "Traceback" not in finished.stderr
