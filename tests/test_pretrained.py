@@ -5,13 +5,13 @@ from test_train import ROOT, flags_of
 
 import ntm_keras
 from ntm_keras.keras_compat import IS_KERAS_2, keras
-from tasks import task_class
+from tasks import TASKS, task_class
 
 FOLDERS = sorted(path.parent.name for path in (ROOT / "pretrained").glob("*/model.keras"))
 
 
-def test_there_are_some():
-    assert {"copy", "associative_recall", "dynamic_ngrams", "priority_sort"} <= set(FOLDERS)
+def test_there_is_one_for_every_task():
+    assert set(FOLDERS) == set(TASKS)
 
 
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
