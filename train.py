@@ -307,7 +307,7 @@ def make_callbacks(task, model, evaluator) -> list:
     pictures = [callbacks.MachineImages(train_log, inputs, targets, mask, every=2)]
     return [
         *([callbacks.ShowAveragedWeights()] if FLAGS.ema_momentum else []),
-        callbacks.GradientNorm(),
+        callbacks.GuardGradients(),
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),
         *(pictures if FLAGS.model == "ntm" else []),

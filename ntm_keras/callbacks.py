@@ -21,35 +21,49 @@ from ntm_keras.keras_compat import keras
 from ntm_keras.trace import NTMTrace, trace_model
 
 
-class GradientNorm(keras.callbacks.Callback):
-    """Adds `gradient_norm` to the logs: the last step's global norm, before any clipping.
+class GuardGradients(keras.callbacks.Callback):
+    """Leaves out gradients that overflow, and tells in the logs how large they are.
 
-    It has to come before the callbacks that are to see it. A model that was fitted without it
-    before has to be compiled again.
+    Back through many steps a gradient can grow beyond all numbers while the loss is still sound.
+    One of these would turn every weight into NaN, clipped or not; here zeros take its place.
+
+    Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
+    `gradients_left_out`, how many of the model's training steps were without one.
+
+    It has to come before the callbacks that are to see its logs. A model that was fitted without
+    it before has to be compiled again.
     """
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
         if not hasattr(model.optimizer, "gradient_norm"):
-            _record_gradient_norm(model.optimizer)
+            _guard(model.optimizer)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
             logs["gradient_norm"] = float(self.model.optimizer.gradient_norm)
+            logs["gradients_left_out"] = int(self.model.optimizer.gradients_left_out)
 
 
-def _record_gradient_norm(optimizer: Any) -> None:
-    """Makes an optimizer keep the norm of what it is given: no callback sees the gradients."""
+def _guard(optimizer: Any) -> None:
+    """Makes an optimizer look at what it is given: no callback sees the gradients."""
     optimizer.gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
+    optimizer.gradients_left_out = tf.Variable(0, trainable=False, name="gradients_left_out")
     apply_gradients = optimizer.apply_gradients
 
-    def recording(grads_and_vars, *args, **kwargs):
-        grads_and_vars = list(grads_and_vars)
-        norm = tf.linalg.global_norm([gradient for gradient, _ in grads_and_vars])
+    def guarded(grads_and_vars, *args, **kwargs):
+        gradients, variables = zip(*grads_and_vars)
+        norm = tf.linalg.global_norm(gradients)
+        is_finite = tf.math.is_finite(norm)
         optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
-        return apply_gradients(grads_and_vars, *args, **kwargs)
+        optimizer.gradients_left_out.assign_add(tf.cast(~is_finite, tf.int32))
+        gradients = [
+            None if each is None else tf.where(is_finite, each, tf.zeros_like(each))
+            for each in gradients
+        ]
+        return apply_gradients(zip(gradients, variables), *args, **kwargs)
 
-    optimizer.apply_gradients = recording
+    optimizer.apply_gradients = guarded
 
 
 class ScalarLog(keras.callbacks.Callback):

@@ -52,7 +52,7 @@ def events(folder):
 
 def test_the_gradient_norm_of_the_last_step_is_logged():
     model = make_model(learning_rate=1e-9)
-    history = fit(model, callbacks.GradientNorm(), epochs=1).history
+    history = fit(model, callbacks.GuardGradients(), epochs=1).history
     *_, (inputs, targets, mask) = sequences()
     with tf.GradientTape() as tape:
         loss = BitCrossentropy()(targets, model(inputs), mask)
@@ -63,13 +63,34 @@ def test_the_gradient_norm_of_the_last_step_is_logged():
 def test_the_gradient_norm_is_logged_in_every_fit():
     model = make_model()
     for _ in range(2):
-        norm = fit(model, callbacks.GradientNorm()).history["gradient_norm"]
+        norm = fit(model, callbacks.GuardGradients()).history["gradient_norm"]
         assert norm[0] != norm[1] and all(value > 0 for value in norm)
+
+
+@tf.custom_gradient
+def overflowing(outputs):
+    """Leaves its argument as it is; its gradient is beyond all numbers."""
+    return tf.identity(outputs), lambda d: d * math.inf
+
+
+@pytest.mark.parametrize("clipping", [{}, {"global_clipnorm": 1.0}, {"clipvalue": 1.0}])
+def test_a_gradient_that_overflows_is_left_out(clipping):
+    model = make_model()
+    before = [np.array(weight) for weight in model.weights]
+    model.compile(
+        keras.optimizers.SGD(0.1, **clipping),
+        lambda targets, logits: tf.reduce_mean(overflowing(logits) ** 2),
+    )
+    history = fit(model, callbacks.GuardGradients()).history
+    assert math.isfinite(history["loss"][0])
+    assert history["gradients_left_out"] == [2, 4]
+    for weight, value in zip(model.weights, before):
+        np.testing.assert_array_equal(weight, value)
 
 
 def test_scalars_are_written_at_training_steps(tmp_path):
     model = make_model()
-    used = callbacks.GradientNorm(), callbacks.ScalarLog(str(tmp_path), BATCH)
+    used = callbacks.GuardGradients(), callbacks.ScalarLog(str(tmp_path), BATCH)
     history = fit(model, *used, epochs=3, validation_data=sequences()).history
     train, validation = events(tmp_path / "train"), events(tmp_path / "validation")
     for log, prefix in ((train, ""), (validation, "val_")):
