@@ -236,6 +236,7 @@ def test_tensorboard_can_show_the_run(run):
         "wrong_bits_per_sequence",
         "learning_rate",
         "gradient_norm",
+        "gradients_left_out",
         "sequences_per_second",
         "sequences_seen",
     } <= set(scalars)
