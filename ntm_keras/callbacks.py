@@ -25,7 +25,7 @@ class GuardGradients(keras.callbacks.Callback):
     """Leaves out gradients that overflow, and tells in the logs how large they are.
 
     Back through many steps a gradient can grow beyond all numbers while the loss is still sound.
-    One of these would turn every weight into NaN, clipped or not; here zeros take its place.
+    Even clipped to a norm it would turn the weights into NaN; here zeros take its place.
 
     Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
     `gradients_left_out`, how many of the model's training steps were without one.
