@@ -89,12 +89,22 @@ def make_models(task) -> tuple[Any, Any]:
 
     For training it is also told which steps matter (see `with_steps`), and is compiled.
     """
+    import ntm_keras
     from ntm_keras.keras_compat import keras
 
     network = make_network(task)
     inputs = keras.Input([None, task.input_width], name="inputs")
     steps = keras.Input([None], dtype="bool", name="steps")
-    trainer = keras.Model([inputs, steps], network(inputs, mask=steps))
+    outputs = network(inputs, mask=steps)
+    trainer = keras.Model([inputs, steps], outputs)
+    if FLAGS.weight_noise:
+        trainer = ntm_keras.NoisyModel(
+            [inputs, steps],
+            outputs,
+            FLAGS.weight_noise,
+            FLAGS.weight_noise_steps or None,
+            FLAGS.seed,
+        )
     # Several steps in one call: Keras takes milliseconds between two calls.
     steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
     _compile(

@@ -103,6 +103,19 @@ flags.DEFINE_float(
     "Clip every component of the gradient to +- this; 0: do not.",
     module_name=TRAINING,
 )
+flags.DEFINE_float(
+    "weight_noise",
+    0.0,
+    "Standard deviation of noise on the weights, drawn anew in every training step; 0: none.",
+    module_name=TRAINING,
+)
+flags.DEFINE_integer(
+    "weight_noise_steps",
+    0,
+    "The step by which that noise has fallen, evenly, to 0; 0: it stays.",
+    0,
+    module_name=TRAINING,
+)
 flags.DEFINE_boolean(
     "mix_lengths",
     False,
@@ -157,8 +170,9 @@ flags.DEFINE_integer("shift_range", 1, "The largest shift of the focus.", 0, mod
 flags.DEFINE_enum(
     "controller",
     "lstm",
-    ["lstm", "feedforward", "rnn"],
-    "The network at the machine's centre.",
+    ["lstm", "counting_lstm", "feedforward", "rnn"],
+    "The network at the machine's centre; counting_lstm: hard gates, and a carry that adds up what "
+    "comes in as it is.",
     module_name=MACHINE,
 )
 flags.DEFINE_integer(
@@ -218,7 +232,7 @@ for _name in ("learning_rate", "adam_epsilon", "solved_below"):
 flags.register_validator(
     "ema_momentum", lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
 )
-for _name in ("clip_norm", "clip_value"):
+for _name in ("clip_norm", "clip_value", "weight_noise"):
     flags.register_validator(
         _name,
         lambda value: math.isfinite(value) and value >= 0,

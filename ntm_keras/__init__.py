@@ -7,6 +7,7 @@ from ntm_keras.metrics import (
     ShareWithoutError,
     WrongBitsPerSequence,
 )
+from ntm_keras.noise import NoisyModel
 from ntm_keras.ntm import NTM, NTMCell, NTMState
 from ntm_keras.snowkylin import load_snowkylin_weights
 from ntm_keras.trace import NTMTrace, trace
@@ -20,6 +21,7 @@ __all__ = [
     "NTMCell",
     "NTMState",
     "NTMTrace",
+    "NoisyModel",
     "ShareWithoutError",
     "WrongBitsPerSequence",
     "__version__",

@@ -27,33 +27,71 @@ from ntm_keras.heads import HeadParameters
 
 def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Output, carry and gates of an LSTM, whose gates stand in Keras's order: i, f, c~, o."""
-    scale = _gate_scale(preactivation)
+    scale = _of_gates(preactivation, 0.5, 1.0)
     gates = scale * tf.tanh(scale * preactivation) + (1 - scale)
-    i, f, candidate, o = tf.split(gates, 4, axis=-1)
-    carry = f * carry + i * candidate
-    return o * tf.tanh(carry), carry, gates
+    return *_through_gates(gates, carry), gates
 
 
 def lstm_gradient(
     gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The gradients by preactivation and by the carry before."""
+    d_gates, d_carry_before = _through_gates_gradient(gates, carry_before, d_output, d_carry)
+    # A sigmoid's slope is s (1 - s), a tanh's (1 + t) (1 - t).
+    sigmoid = _of_gates(gates, 1.0, 0.0)
+    slope = (1 - gates) * (sigmoid * gates + (1 - sigmoid) * (1 + gates))
+    return d_gates * slope, d_carry_before
+
+
+def counting_lstm(
+    preactivation: tf.Tensor, carry: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The same of a `CountingLSTMCell`: hard gates, and a candidate as it is."""
+    hard = tf.clip_by_value(preactivation / 6 + 0.5, 0, 1)
+    gates = tf.where(_of_gates(preactivation, 1.0, 0.0) > 0, hard, preactivation)
+    return *_through_gates(gates, carry), gates
+
+
+def counting_lstm_gradient(
+    gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients by preactivation and by the carry before."""
+    d_gates, d_carry_before = _through_gates_gradient(gates, carry_before, d_output, d_carry)
+    is_moving = tf.cast((gates > 0) & (gates < 1), gates.dtype)
+    is_gate = _of_gates(gates, 1.0, 0.0)
+    return d_gates * (is_gate * is_moving / 6 + (1 - is_gate)), d_carry_before
+
+
+# By the controller's name.
+LSTMS = {
+    "lstm": (lstm, lstm_gradient),
+    "counting_lstm": (counting_lstm, counting_lstm_gradient),
+}
+
+
+def _through_gates(gates: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    i, f, candidate, o = tf.split(gates, 4, axis=-1)
+    carry = f * carry + i * candidate
+    return o * tf.tanh(carry), carry
+
+
+def _through_gates_gradient(
+    gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     i, f, candidate, o = tf.split(gates, 4, axis=-1)
     squashed = tf.tanh(f * carry_before + i * candidate)
     d_carry += d_output * o * (1 - squashed**2)
     d_gates = tf.concat(
         [d_carry * candidate, d_carry * carry_before, d_carry * i, d_output * squashed], axis=-1
     )
-    # A sigmoid's slope is s (1 - s), a tanh's (1 + t) (1 - t).
-    sigmoid = 2 * (1 - _gate_scale(gates))
-    slope = (1 - gates) * (sigmoid * gates + (1 - sigmoid) * (1 + gates))
-    return d_gates * slope, d_carry * f
+    return d_gates, d_carry * f
 
 
-def _gate_scale(gates: tf.Tensor) -> tf.Tensor:
-    """1/2 for the three gates that are sigmoids, sigma(x) = tanh(x / 2) / 2 + 1/2; 1 for c~."""
+def _of_gates(gates: tf.Tensor, gate: float, candidate: float) -> tf.Tensor:
+    """A number for each of the gates i, f and o, and another for c~, in the gates' order."""
     units = gates.shape[-1] // 4
-    return tf.constant([0.5] * 2 * units + [1.0] * units + [0.5] * units, gates.dtype)
+    numbers = [gate] * 2 * units + [candidate] * units + [gate] * units
+    return tf.constant(numbers, gates.dtype)
 
 
 # The heads' parameters.

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
 
-CONTROLLERS = ("lstm", "feedforward", "rnn")
+CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
 
 
 @serializable
@@ -55,11 +55,79 @@ class FeedforwardCell(AbstractRNNCell):
         return {**super().get_config(), "units": self.units, "layers": len(self.layers)}
 
 
+@serializable
+class CountingLSTMCell(AbstractRNNCell):
+    """An LSTM that can count: what its carry adds up neither leaks nor saturates.
+
+    The gates are hard sigmoids, which reach 0 and 1, and the candidate is not squashed:
+
+    ```
+    i, f, o = hard_sigmoid(W [x_t, h_{t-1}] + b)        x / 6 + 1/2, between 0 and 1
+    c~      = W [x_t, h_{t-1}] + b
+    c_t     = f c_{t-1} + i c~
+    h_t     = o tanh(c_t)
+    ```
+
+    Weights have the names, shapes, order (i, f, c~, o) and initializers of Keras's `LSTMCell`.
+
+    Args:
+        units: Width of the output.
+
+    Reference:
+        Weiss, Goldberg, Yahav, [On the Practical Computational Power of Finite Precision RNNs for
+        Language Recognition](https://arxiv.org/abs/1805.04908), 2018: which networks count.
+    """
+
+    def __init__(self, units: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.units = units
+
+    @property
+    def state_size(self) -> list[int]:
+        return [self.units, self.units]
+
+    @property
+    def output_size(self) -> int:
+        return self.units
+
+    def build(self, input_shape):
+        def weight(name, *shape, initializer):
+            return self.add_weight(name=name, shape=shape, initializer=initializer)
+
+        self.kernel = weight(
+            "kernel", input_shape[-1], 4 * self.units, initializer="glorot_uniform"
+        )
+        self.recurrent_kernel = weight(
+            "recurrent_kernel", self.units, 4 * self.units, initializer="orthogonal"
+        )
+        self.bias = weight("bias", 4 * self.units, initializer="zeros")
+        forget_nothing = tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0]), self.units)
+        self.bias.assign(tf.cast(forget_nothing, self.bias.dtype))
+        self.built = True
+
+    def call(self, inputs, states):
+        output, carry = states
+        i, f, candidate, o = tf.split(
+            tf.matmul(inputs, self.kernel)
+            + tf.matmul(output, self.recurrent_kernel)
+            + tf.convert_to_tensor(self.bias),
+            4,
+            axis=-1,
+        )
+        i, f, o = (tf.clip_by_value(gate / 6 + 0.5, 0, 1) for gate in (i, f, o))
+        carry = f * carry + i * candidate
+        output = o * tf.tanh(carry)
+        return output, [output, carry]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
 def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:
     """The controller cell that `NTMCell`'s arguments `controller` and `controller_layers` name.
 
     Args:
-        controller: `"lstm"`, `"feedforward"`, `"rnn"`, a Keras RNN cell or a serialized one.
+        controller: One of `CONTROLLERS`, a Keras RNN cell or a serialized one.
         units: Width of the controller's output.
         layers: How many layers of a named controller to stack.
         dtype: The dtype or dtype policy of a named controller.
@@ -87,7 +155,11 @@ def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any
 def _named_controller(name: str, units: int, layers: int, dtype: Any) -> Any:
     if name == "feedforward":
         return FeedforwardCell(units, layers, name="controller", dtype=dtype)
-    cell_class = {"lstm": keras.layers.LSTMCell, "rnn": keras.layers.SimpleRNNCell}[name]
+    cell_class = {
+        "lstm": keras.layers.LSTMCell,
+        "counting_lstm": CountingLSTMCell,
+        "rnn": keras.layers.SimpleRNNCell,
+    }[name]
     if layers == 1:
         return cell_class(units, name="controller", dtype=dtype)
     cells = [cell_class(units, name=f"layer_{index}", dtype=dtype) for index in range(layers)]

@@ -163,7 +163,9 @@ class _Loop:
     """The loop, forward and back, for a cell and a mask `(time, batch)`."""
 
     def __init__(self, cell: Any, mask: tf.Tensor | None):
-        self._is_lstm = cell.controller_name == "lstm"
+        self._is_lstm = cell.controller_name in analytic.LSTMS
+        if self._is_lstm:
+            self._lstm, self._lstm_gradient = analytic.LSTMS[cell.controller_name]
         self._is_recurrent = cell.controller_name != "feedforward"
         self._by_location = cell.addressing_mode == "content_and_location"
         self._memory_size = cell.memory_size
@@ -299,7 +301,7 @@ class _Loop:
             preactivation = tf.matmul(below, kernel) + bias
             if self._is_lstm:
                 carries.append(states.pop(0))
-                below, carry, gates = analytic.lstm(preactivation, carries[-1])
+                below, carry, gates = self._lstm(preactivation, carries[-1])
                 activations.append(gates)
                 new_states += [below, carry]
             else:
@@ -465,7 +467,7 @@ class _Loop:
             d_carry = [d_state.pop()] if self._is_lstm else []
             d_output += d_state.pop() if self._is_recurrent else 0
             if self._is_lstm:
-                d_preactivation, *d_carry = analytic.lstm_gradient(
+                d_preactivation, *d_carry = self._lstm_gradient(
                     activation, kept.carries[layer], d_output, *d_carry
                 )
             else:

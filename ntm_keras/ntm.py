@@ -83,8 +83,9 @@ class NTMCell(AbstractRNNCell):
         addressing_mode: `"content_and_location"`, or `"content"` for equations (5) and (6) alone.
         shift_range: The largest shift of the focus in a step, in either direction.
         output_dim: Width of the output; by default that of the input.
-        controller: `"lstm"`, `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras RNN cell whose
-            output is `rnn_size` wide.
+        controller: `"lstm"`, `"counting_lstm"` (see `controllers.CountingLSTMCell`),
+            `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras RNN cell whose output is `rnn_size`
+            wide.
         controller_layers: How many layers of a named controller to stack.
         memory_initializer: What the memory holds before the first step. `"learned"`: the tanh of
             trained weights; `"constant"`: 1e-6 everywhere; `"random"`: fixed numbers, uniform

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from ntm_keras import NTMCell
-from ntm_keras.controllers import FeedforwardCell, make_controller, run_controller
+from ntm_keras.controllers import CountingLSTMCell, FeedforwardCell, make_controller, run_controller
 from ntm_keras.keras_compat import keras
 
 
@@ -12,6 +12,8 @@ from ntm_keras.keras_compat import keras
     [
         ("lstm", 1, [6, 6]),
         ("lstm", 2, [6, 6, 6, 6]),
+        ("counting_lstm", 1, [6, 6]),
+        ("counting_lstm", 2, [6, 6, 6, 6]),
         ("rnn", 1, [6]),
         ("rnn", 3, [6, 6, 6]),
         ("feedforward", 1, []),
@@ -36,6 +38,40 @@ def test_the_feedforward_controller_is_dense_layers_with_tanh(random):
     expected = np.tanh(np.tanh(inputs @ kernel_0 + bias_0) @ kernel_1 + bias_1)
     np.testing.assert_allclose(output, expected, atol=1e-6)
     assert states == []
+
+
+def test_the_counting_lstm_has_hard_gates_and_adds_up_its_candidate(random):
+    cell = CountingLSTMCell(2)
+    inputs, output, carry = (5 * random.normal(size=(4, n)).astype("float32") for n in (3, 2, 2))
+    outputs, (_, carries) = cell(inputs, [output, carry])
+    kernel, recurrent_kernel, bias = cell.get_weights()
+    for row in range(4):
+        sums = inputs[row] @ kernel + output[row] @ recurrent_kernel + bias
+        for unit in range(2):
+            i, f, o = (np.clip(sums[unit + 2 * gate] / 6 + 0.5, 0, 1) for gate in (0, 1, 3))
+            expected = f * carry[row, unit] + i * sums[unit + 2 * 2]
+            np.testing.assert_allclose(carries[row, unit], expected, rtol=1e-5)
+            np.testing.assert_allclose(outputs[row, unit], o * np.tanh(expected), rtol=1e-5)
+
+
+def test_the_counting_lstm_counts_without_end_or_leak():
+    cell = CountingLSTMCell(1)
+    cell.build((None, 1))
+    # Input and forget gates open; what comes in is added as it is.
+    kernel, bias = np.array([[0.0, 0, 1, 0]]), np.array([9.0, 9, 0, 9])
+    cell.set_weights([kernel, np.zeros((1, 4)), bias])
+    states = [tf.zeros([1, 1]), tf.zeros([1, 1])]
+    for count in range(1, 101):
+        _, states = cell(tf.ones([1, 1]), states)
+        assert float(states[1][0, 0]) == count
+
+
+def test_the_counting_lstm_begins_like_keras_s_lstm():
+    cell, lstm = CountingLSTMCell(3), keras.layers.LSTMCell(3)
+    for each in (cell, lstm):
+        each.build((None, 5))
+    assert [w.shape for w in cell.get_weights()] == [w.shape for w in lstm.get_weights()]
+    np.testing.assert_array_equal(cell.bias, lstm.bias)
 
 
 def test_a_controller_s_dropout_draws_new_masks_for_every_sequence():

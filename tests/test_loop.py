@@ -15,6 +15,7 @@ MACHINES = [
     {"controller": "feedforward"},
     {"controller": "feedforward", "controller_layers": 3, "output_source": "controller_and_reads"},
     {"controller": "rnn", "controller_layers": 2},
+    {"controller": "counting_lstm", "controller_layers": 2},
     {"controller": "lstm", "controller_layers": 2, "read_head_num": 2},
     {"addressing_mode": "content", "write_head_num": 2, "write_order": "simultaneous"},
 ]

@@ -466,6 +466,7 @@ def assert_refused(finished, *parts):
         ("--model=transformer", ["model", "transformer"]),
         ("--lstm_layers=0", ["lstm_layers", "0"]),
         ("--clip_norm=-1", ["clip_norm", "-1"]),
+        ("--weight_noise=nan", ["weight_noise", "nan"]),
         ("--clip_value=5", ["clip_norm", "clip_value"]),
         ("--clip_value=inf", ["clip_value", "inf"]),
         ("--solved_below=nan", ["solved_below", "nan"]),

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import NoisyModel
+from ntm_keras.keras_compat import keras
+
+INPUTS, TARGETS = np.ones([4, 3], "float32"), np.zeros([4, 2], "float32")
+
+
+def noisy_model(learning_rate=0.0, xla=False, **options):
+    """A linear model with noise, and the layer in it."""
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.Dense(2)
+    inputs = keras.Input([3])
+    model = NoisyModel(inputs, layer(inputs), **{"stddev": 0.5, **options})
+    model.compile(keras.optimizers.SGD(learning_rate), "mse", jit_compile=xla)
+    return model, layer
+
+
+def losses(model, steps):
+    """The loss of each training step."""
+    return model.fit(INPUTS, TARGETS, epochs=steps, shuffle=False, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_every_training_step_sees_other_weights(xla):
+    model, _ = noisy_model(xla=xla)
+    assert len(set(losses(model, 5))) == 5
+
+
+def test_outside_training_there_is_no_noise():
+    model, layer = noisy_model()
+    losses(model, 2)
+    np.testing.assert_array_equal(model(INPUTS), layer(INPUTS))
+    assert model.evaluate(INPUTS, TARGETS, verbose=0) == pytest.approx(
+        float(tf.reduce_mean(layer(INPUTS) ** 2))
+    )
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_the_weights_themselves_carry_no_noise(xla):
+    model, layer = noisy_model(xla=xla)
+    before = layer.get_weights()
+    losses(model, 3)
+    for expected, found in zip(before, layer.get_weights()):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_gradient_is_that_of_the_noisy_weights():
+    model, layer = noisy_model(learning_rate=1.0)
+    kernel, bias = layer.get_weights()
+    model.optimizer.build(model.trainable_variables)
+    kernel_noise, bias_noise = (noise.numpy() for noise in model._noise([layer.kernel, layer.bias]))
+    losses(model, 1)
+    outputs = INPUTS @ (kernel + kernel_noise) + bias + bias_noise
+    # The loss is the mean over 4 x 2 squares.
+    np.testing.assert_allclose(
+        layer.get_weights()[0], kernel - INPUTS.T @ (2 * outputs / 8), atol=1e-6
+    )
+
+
+def test_the_noise_falls_evenly_to_zero():
+    model, layer = noisy_model(falls_to_zero_at=4)
+    model.optimizer.build(model.trainable_variables)
+    deviations = []
+    for step in range(6):
+        model.optimizer.iterations.assign(step)
+        noise = model._noise([tf.zeros([100, 100])])[0]
+        deviations.append(float(tf.math.reduce_std(noise)))
+    np.testing.assert_allclose(deviations, [0.5, 0.375, 0.25, 0.125, 0, 0], rtol=0.05)
+
+
+def test_the_noise_is_a_function_of_seed_and_step():
+    again = losses(noisy_model(seed=1)[0], 3)
+    assert losses(noisy_model(seed=1)[0], 3) == again
+    assert losses(noisy_model(seed=2)[0], 3) != again
