@@ -2,7 +2,7 @@
 
   python benchmarks/curves.py --output=docs/curves.png NTM=runs/seeds LSTM=runs/lstm
 
-After the names stand folders that seeds.py made: runs lie in FOLDER/TASK/SEED. Needs matplotlib:
+After the names stand folders in which seeds.py wrote FOLDER/TASK/seeds.jsonl. Needs matplotlib:
 `pip install -e '.[benchmarks]'`.
 """
 
@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from typing import Any
 
 import matplotlib.pyplot as plt
-import tensorflow as tf
-from absl import app, flags, logging
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -28,8 +27,12 @@ flags.DEFINE_string("output", "docs/curves.png", "Where to write the picture.")
 _COST, _EXCESS = "cost_bits_per_sequence", "excess_cost_bits_per_sequence"
 
 
-def finished_runs(folder: str, task: str) -> list[pathlib.Path]:
-    return sorted(path.parent for path in pathlib.Path(folder, task).glob("*/result.json"))
+def lines_of(folder: str, task: str) -> list[dict[str, Any]]:
+    """The lines that seeds.py wrote of a task, none where it wrote nothing."""
+    path = pathlib.Path(folder, task, "seeds.jsonl")
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def measure_of(task: str) -> str:
@@ -37,23 +40,15 @@ def measure_of(task: str) -> str:
     return _EXCESS if task_class(task).solved_measure == _EXCESS else _COST
 
 
-def curve(run: pathlib.Path, measure: str) -> tuple[list[float], list[float]]:
-    """Thousands of sequences seen, and the measure, at every validation of a run."""
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    accumulator = EventAccumulator(str(run / "validation"), size_guidance={"tensors": 0})
-    events = accumulator.Reload().Tensors(measure)
-    sequences = [event.step * result["flags"]["batch_size"] / 1000 for event in events]
-    return sequences, [float(tf.make_ndarray(event.tensor_proto)) for event in events]
-
-
 def draw(axes: plt.Axes, task: str, folders: dict[str, str]) -> None:
     """The panel of a task."""
     for index, (name, folder) in enumerate(folders.items()):
-        runs = finished_runs(folder, task)
-        for number, run in enumerate(runs):
-            label = f"{name}, seeds: {len(runs)}" if number == 0 else None
-            line = curve(run, measure_of(task))
-            axes.plot(*line, color=f"C{index}", alpha=0.7, linewidth=1, label=label)
+        lines = lines_of(folder, task)
+        for number, line in enumerate(lines):
+            label = f"{name}, seeds: {len(lines)}" if number == 0 else None
+            steps, cost = (line["validations"][each] for each in ("steps", measure_of(task)))
+            sequences = [step * line["flags"]["batch_size"] / 1000 for step in steps]
+            axes.plot(sequences, cost, color=f"C{index}", alpha=0.7, linewidth=1, label=label)
     above = " above the least" if measure_of(task) == _EXCESS else ""
     axes.set_title(task.replace("_", " "))
     axes.set_xlabel("thousands of sequences")
@@ -63,12 +58,11 @@ def draw(axes: plt.Axes, task: str, folders: dict[str, str]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # TensorBoard tells of every file that it opens.
     named = [part.partition("=") for part in argv[1:]]
     if not named or not all(name and folder for name, _, folder in named):
         sys.exit("curves.py: give at least one NAME=FOLDER.")
     folders = {name: folder for name, _, folder in named}
-    tasks = [task for task in TASKS if any(finished_runs(each, task) for each in folders.values())]
+    tasks = [task for task in TASKS if any(lines_of(each, task) for each in folders.values())]
     if not tasks:
         sys.exit(f"curves.py: no finished run in {', '.join(folders.values())}.")
     rows = -(-len(tasks) // 2)

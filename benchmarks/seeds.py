@@ -5,7 +5,8 @@
 
 What stands after `--` goes to train.py. Seeds that are done are not trained again: a benchmark
 that was stopped goes on with the seed that it was at, as long as the settings are the same.
-FOLDER/TASK/SEED holds each run, and FOLDER/TASK/seeds.jsonl a line for each seed.
+FOLDER/TASK/SEED holds each run, and FOLDER/TASK/seeds.jsonl a line for each seed: its result, what
+it was measured to do at every size, and all its validations.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -54,7 +57,23 @@ def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any
         json.loads((run / name).read_text(encoding="utf-8"))
         for name in ("result.json", "eval.json")
     )
-    return {"seed": seed, **result, "sizes": records}
+    return {"seed": seed, **result, "sizes": records, "validations": validations(run)}
+
+
+def validations(run: pathlib.Path) -> dict[str, list[float]]:
+    """The steps at which a run was validated, and what every measure was there."""
+    accumulator = EventAccumulator(str(run / "validation"), size_guidance={"tensors": 0}).Reload()
+    tags = [tag for tag in accumulator.Tags()["tensors"] if tag.endswith("_per_sequence")]
+    events = {tag: accumulator.Tensors(tag) for tag in tags}
+    return {
+        "steps": [event.step for event in events[tags[0]]],
+        **{tag: [value_of(event) for event in events[tag]] for tag in tags},
+    }
+
+
+def value_of(event: Any) -> float:
+    """The number of an event, with four digits."""
+    return float(f"{float(tensor_util.make_ndarray(event.tensor_proto)):.4g}")
 
 
 def settings_now(settings: list[str]) -> dict[str, Any]:
@@ -115,6 +134,7 @@ def row(name: str, values: list[float], form: str) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # TensorBoard tells of every file that it opens.
     folder = pathlib.Path(FLAGS.folder) / FLAGS.task
     check_settings(folder, argv[1:])
     folder.mkdir(parents=True, exist_ok=True)

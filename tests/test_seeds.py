@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import tensorflow as tf
 from test_train import ROOT, TINY
 
 
@@ -30,6 +31,8 @@ def test_a_seed_is_trained_and_measured_once(tmp_path):
     result = json.loads(line)
     assert result["seed"] == 0 and result["solved"] and result["steps"] == 3
     assert [record["size"] for record in result["sizes"]] == ["2", "5"]
+    assert result["validations"]["steps"] == [3]
+    assert len(result["validations"]["cost_bits_per_sequence"]) == 1
     assert "| solved | yes |  |" in first.stdout
     assert "| steps | 3 | 3 |" in first.stdout
     assert "| 5: wrong bits | " in first.stdout
@@ -56,6 +59,8 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
         (run / "result.json").write_text(json.dumps(result))
         sizes = [{"size": "20", "wrong_bits_per_sequence": steps / 8}]
         (run / "eval.json").write_text(json.dumps(sizes))
+        with tf.summary.create_file_writer(str(run / "validation")).as_default():
+            tf.summary.scalar("wrong_bits_per_sequence", 0.25, step=1000 * steps)
     finished = run_seeds(tmp_path, seeds=3)
     assert finished.stdout.splitlines()[-8:] == [
         "| seed | 0 | 1 | 2 | median |",
@@ -67,6 +72,11 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
         "| trained sizes: wrong bits | 0.500 | 0.500 | 0.500 | 0.500 |",
         "| 20: wrong bits | 0.125 | 0.500 | 0.250 | 0.250 |",
     ]
+    lines = (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines()
+    assert json.loads(lines[1])["validations"] == {
+        "steps": [4000],
+        "wrong_bits_per_sequence": [0.25],
+    }
 
 
 def test_a_seed_that_was_stopped_is_trained_anew(tmp_path):
