@@ -98,13 +98,7 @@ def make_models(task) -> tuple[Any, Any]:
     outputs = network(inputs, mask=steps)
     trainer = keras.Model([inputs, steps], outputs)
     if FLAGS.weight_noise:
-        trainer = ntm_keras.NoisyModel(
-            [inputs, steps],
-            outputs,
-            FLAGS.weight_noise,
-            FLAGS.weight_noise_steps or None,
-            FLAGS.seed,
-        )
+        trainer = ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
     # Several steps in one call: Keras takes milliseconds between two calls.
     steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
     _compile(
@@ -163,6 +157,17 @@ def make_optimizer():
         return keras.optimizers.Adam(learning_rate, epsilon=FLAGS.adam_epsilon, **options)
     return keras.optimizers.RMSprop(
         learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+    )
+
+
+def weight_noise():
+    """The standard deviation of the noise on the weights, as a function of the step if it falls."""
+    from ntm_keras.keras_compat import keras
+
+    if not FLAGS.weight_noise_steps:
+        return FLAGS.weight_noise
+    return keras.optimizers.schedules.PolynomialDecay(
+        FLAGS.weight_noise, FLAGS.weight_noise_steps, FLAGS.weight_noise_end
     )
 
 

@@ -109,11 +109,15 @@ flags.DEFINE_float(
     "Standard deviation of noise on the weights, drawn anew in every training step; 0: none.",
     module_name=TRAINING,
 )
+flags.DEFINE_float(
+    "weight_noise_end", 0.0, "What --weight_noise falls to, evenly.", module_name=TRAINING
+)
 flags.DEFINE_integer(
     "weight_noise_steps",
     0,
-    "The step by which that noise has fallen, evenly, to 0; 0: it stays.",
+    "The step by which the noise has fallen to --weight_noise_end; 0: it stays as it is.",
     0,
+    10**9,
     module_name=TRAINING,
 )
 flags.DEFINE_boolean(
@@ -232,7 +236,7 @@ for _name in ("learning_rate", "adam_epsilon", "solved_below"):
 flags.register_validator(
     "ema_momentum", lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
 )
-for _name in ("clip_norm", "clip_value", "weight_noise"):
+for _name in ("clip_norm", "clip_value", "weight_noise", "weight_noise_end"):
     flags.register_validator(
         _name,
         lambda value: math.isfinite(value) and value >= 0,

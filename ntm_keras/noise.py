@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -22,10 +23,12 @@ class NoisyModel(keras.Model):
     Args:
         inputs: As in `keras.Model`.
         outputs: The same.
-        stddev: Standard deviation of the noise in the first step.
-        falls_to_zero_at: The training step by which the noise has fallen, evenly, to zero; None:
-            it stays.
+        stddev: Standard deviation of the noise: a number, or a schedule from
+            `keras.optimizers.schedules`.
         seed: Where the noise comes from.
+
+    Raises:
+        ValueError: `stddev` is negative or not finite.
 
     Example:
 
@@ -44,14 +47,17 @@ class NoisyModel(keras.Model):
         self,
         inputs: Any,
         outputs: Any,
-        stddev: float,
-        falls_to_zero_at: int | None = None,
+        stddev: Any,
         seed: int = 0,
         **kwargs: Any,
     ):
         super().__init__(inputs, outputs, **kwargs)
+        if not callable(stddev) and not 0 <= stddev < math.inf:
+            raise ValueError(
+                "Argument `stddev` must be a finite number of at least 0, or a schedule. "
+                f"Received: stddev={stddev!r}"
+            )
         self._stddev = stddev
-        self._falls_to_zero_at = falls_to_zero_at
         self._noise_seed = seed
 
     def call(self, inputs, training=None, mask=None):
@@ -68,16 +74,13 @@ class NoisyModel(keras.Model):
 
     def _noise(self, weights: list[Any]) -> list[tf.Tensor]:
         """The noise of this training step, a tensor for each weight."""
-        step = tf.cast(self.optimizer.iterations, tf.int64)
+        step = self.optimizer.iterations
+        stddev = self._stddev(step) if callable(self._stddev) else self._stddev
         sizes = [weight.shape.num_elements() for weight in weights]
+        seed = tf.stack([self._noise_seed, tf.cast(step, tf.int64)])
         # Left to choose, XLA takes an algorithm that is fifteen times slower.
-        numbers = tf.random.stateless_normal(
-            [sum(sizes)], tf.stack([self._noise_seed, step]), alg="philox"
-        )
-        left = 1.0
-        if self._falls_to_zero_at is not None:
-            left = tf.maximum(0.0, 1 - tf.cast(step, tf.float32) / self._falls_to_zero_at)
+        numbers = tf.random.stateless_normal([sum(sizes)], seed, alg="philox")
         return [
             tf.cast(tf.reshape(part, weight.shape), weight.dtype)
-            for weight, part in zip(weights, tf.split(self._stddev * left * numbers, sizes))
+            for weight, part in zip(weights, tf.split(stddev * numbers, sizes))
         ]

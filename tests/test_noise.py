@@ -60,18 +60,25 @@ def test_the_gradient_is_that_of_the_noisy_weights():
     )
 
 
-def test_the_noise_falls_evenly_to_zero():
-    model, layer = noisy_model(falls_to_zero_at=4)
+def test_the_noise_follows_a_schedule():
+    falling = keras.optimizers.schedules.PolynomialDecay(0.5, 4, 0.1)
+    model, _ = noisy_model(stddev=falling)
     model.optimizer.build(model.trainable_variables)
     deviations = []
     for step in range(6):
         model.optimizer.iterations.assign(step)
         noise = model._noise([tf.zeros([100, 100])])[0]
         deviations.append(float(tf.math.reduce_std(noise)))
-    np.testing.assert_allclose(deviations, [0.5, 0.375, 0.25, 0.125, 0, 0], rtol=0.05)
+    np.testing.assert_allclose(deviations, [0.5, 0.4, 0.3, 0.2, 0.1, 0.1], rtol=0.05)
 
 
 def test_the_noise_is_a_function_of_seed_and_step():
     again = losses(noisy_model(seed=1)[0], 3)
     assert losses(noisy_model(seed=1)[0], 3) == again
     assert losses(noisy_model(seed=2)[0], 3) != again
+
+
+@pytest.mark.parametrize("stddev", [-1.0, float("nan"), float("inf")])
+def test_a_deviation_that_cannot_be_is_refused(stddev):
+    with pytest.raises(ValueError, match=f"stddev={stddev}"):
+        noisy_model(stddev=stddev)
