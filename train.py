@@ -7,11 +7,13 @@
 
 --task=NAME alone takes its defaults from configs/NAME.cfg; --flagfile takes any other. Flags on
 the command line win over both. A run's folder holds flags.cfg (a flagfile), result.json,
-eval.json, model.keras and what TensorBoard shows.
+eval.json, model.keras, checkpoints and what TensorBoard shows. A run that was stopped goes on with
+--logdir=RUN.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -19,12 +21,13 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
-from configs import command_line
+from configs import command_line, run_folder
 from configs.command_line import BadInput, flag_values
 from tasks import task_class
 
@@ -69,38 +72,28 @@ def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
             )
 
 
-def make_folder(logdir: str) -> None:
-    """Makes the folder of a new run, and writes the run's flags into it."""
-    path = os.path.join(logdir, "flags.cfg")
-    if os.path.exists(path):
-        raise BadInput(f"--logdir={logdir} holds a run already: give another folder.")
-    try:
-        os.makedirs(logdir, exist_ok=True)
-        with open(path, "w", encoding="utf-8") as file:
-            for name, value in flag_values(*command_line.GROUPS).items():
-                if value is not None:
-                    print(f"--{name}={value}", file=file)
-    except OSError as error:
-        raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
-
-
 def make_models(task) -> tuple[Any, Any]:
     """The model from the task's inputs to the logits of its targets, and the same for training.
 
     For training it is also told which steps matter (see `with_steps`), and is compiled.
     """
     import ntm_keras
+    from ntm_keras import checkpoints
     from ntm_keras.keras_compat import keras
 
     network = make_network(task)
     inputs = keras.Input([None, task.input_width], name="inputs")
     steps = keras.Input([None], dtype="bool", name="steps")
     outputs = network(inputs, mask=steps)
-    trainer = keras.Model([inputs, steps], outputs)
-    if FLAGS.weight_noise:
-        trainer = ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
-    # Several steps in one call: Keras takes milliseconds between two calls.
-    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every)
+    trainer = (
+        ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
+        if FLAGS.weight_noise
+        else keras.Model([inputs, steps], outputs)
+    )
+    # Several steps in one call: Keras takes milliseconds between two calls. Calls have to end where
+    # an epoch does, from wherever the run goes on.
+    begins = checkpoints.steps_in(checkpoint_folder())
+    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every, *begins)
     _compile(
         trainer,
         task,
@@ -250,59 +243,122 @@ def _at_size(record: dict[str, Any]) -> dict[str, float]:
 def train(task) -> None:
     """Trains until the task is solved or the steps are used up, and says how it went.
 
+    A run that was there before goes on where its last checkpoint was written.
+
     Raises:
-        BadInput: The loss became NaN or infinite.
+        BadInput: The loss became NaN or infinite, or no checkpoint can be read.
     """
     from ntm_keras import callbacks
+    from ntm_keras.checkpoints import Checkpoints
     from ntm_keras.keras_compat import keras
 
     keras.utils.set_random_seed(FLAGS.seed)
     model, trainer = make_models(task)
     evaluator = make_evaluator(model, task)
-    tested: dict[str, float] = {}
 
-    def test(step: int) -> float:
+    def test(step: int) -> dict[str, float]:
         sequences = task.test(step, FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed)
-        tested.update(evaluator.evaluate(sequences, verbose=0, return_dict=True))
-        return tested[task.solved_measure]
+        return evaluator.evaluate(sequences, verbose=0, return_dict=True)
 
-    below = FLAGS.solved_below or task.solved_below
-    stop = callbacks.StopWhenSolved(below, test, f"val_{task.solved_measure}", FLAGS.solved_times)
-    write_settings(FLAGS.logdir)
-    print(where_to_look())
+    measure, below = task.solved_measure, FLAGS.solved_below or task.solved_below
+    averages = callbacks.ShowAveragedWeights() if FLAGS.ema_momentum else None
+    guard = callbacks.GuardGradients()
+    stop = callbacks.StopWhenSolved(
+        below, lambda step: test(step)[measure], f"val_{measure}", FLAGS.solved_times
+    )
+    clock = callbacks.RunTime(_STARTED)
+    for callback in (guard, averages):
+        if callback:
+            callback.set_model(trainer)
+    variables = {**guard.variables, **stop.variables, **clock.variables}
+    checkpoints = Checkpoints(
+        checkpoint_folder(), variables, averages, seconds=FLAGS.checkpoint_seconds
+    )
+    step = restore(checkpoints, trainer)
+    with averages.shown() if averages else contextlib.nullcontext():
+        is_over = step >= FLAGS.steps or (step > 0 and stop.is_solved(step))
+    if not is_over:
+        say_what_comes(measure, below, step)
+        in_order = [callbacks.StopAfter(FLAGS.steps), averages, guard]
+        in_order += [*make_callbacks(task, model, evaluator), stop, clock, checkpoints]
+        in_order += [callbacks.StopOnSignal(checkpoints.write)]
+        fit(trainer, task, checkpoints, [each for each in in_order if each])
+    with averages.shown() if averages else contextlib.nullcontext():
+        steps = int(trainer.optimizer.iterations)
+        tested = test(steps)
+    # Training may go on to less than the task asks for; that is not what is asked of its end.
+    solved = tested[measure] < max(below, task.solved_below)
+    report(solved, steps, clock.seconds(), tested)
+
+
+def checkpoint_folder() -> str:
+    return os.path.join(FLAGS.logdir, "checkpoints")
+
+
+def say_what_comes(measure: str, below: float, step: int) -> None:
+    """Where the run is, from where it goes on, and when it ends."""
     times = f" in {FLAGS.solved_times} validations in a row" if FLAGS.solved_times > 1 else ""
     print(
-        f"It trains for {FLAGS.steps} steps, or until {task.solved_measure} is below {below:g}"
-        f"{times}.\nThe first epoch takes longer: the step is compiled.",
+        f"{where_to_look()}\nIt trains {f'on from step {step}, ' if step else ''}for {FLAGS.steps}"
+        f" steps, or until {measure} is below {below:g}{times}.\n"
+        "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
-    training = task.training(FLAGS.batch_size, FLAGS.seed, mix_lengths=FLAGS.mix_lengths)
-    validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
+
+
+def restore(checkpoints, trainer) -> int:
+    """Goes back to the last checkpoint; returns its step, 0 where a run is new."""
     try:
-        trainer.fit(
-            with_steps(training),
-            epochs=math.ceil(FLAGS.steps / FLAGS.validate_every),
-            steps_per_epoch=min(FLAGS.steps, FLAGS.validate_every),
-            validation_data=with_steps(validation),
-            callbacks=[
-                callbacks.StopAfter(FLAGS.steps),
-                *make_callbacks(task, model, evaluator),
-                stop,
-            ],
-            shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-    except callbacks.NonFiniteLossError as error:
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            step = checkpoints.restore(trainer)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{error}; --overwrite starts anew.") from error
+    for complaint in complaints:
+        print(f"train.py: warning: {complaint.message}", file=sys.stderr)
+    if step:
+        run_folder.forget_events_after(FLAGS.logdir, step)
+    else:
+        write_settings(FLAGS.logdir)
+    return step
+
+
+def fit(trainer, task, checkpoints, callbacks: list) -> None:
+    """Trains on; says what to do where training ends before its time."""
+    from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
+
+    validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
+    step = int(trainer.optimizer.iterations)
+    epochs = math.ceil(FLAGS.steps / FLAGS.validate_every)
+    try:
+        while True:
+            # An epoch ends with a validation; one that was interrupted is brought to its end first.
+            epoch, done = divmod(step, FLAGS.validate_every)
+            trainer.fit(
+                with_steps(task.training(FLAGS.batch_size, FLAGS.seed, step, FLAGS.mix_lengths)),
+                initial_epoch=epoch,
+                epochs=epoch + 1 if done else epochs,
+                steps_per_epoch=min(FLAGS.steps - step, FLAGS.validate_every - done),
+                validation_data=with_steps(validation),
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+            if not done or trainer.stop_training:
+                return
+            step = checkpoints.restore(trainer)
+    except NonFiniteLossError as error:
         kept = os.path.exists(os.path.join(FLAGS.logdir, "model.keras"))
         raise BadInput(
             f"{error}. {f'The model before is in {FLAGS.logdir}.' if kept else ''} "
             "Try a smaller --learning_rate or a --clip_norm."
         ) from error
-    if not stop.solved:
-        test(FLAGS.steps)
-    # Training may go on to less than the task asks for; that is not what is asked of its end.
-    solved = tested[task.solved_measure] < max(below, task.solved_below)
-    report(solved, int(trainer.optimizer.iterations), tested)
+    except StoppedBySignalError as error:
+        print(
+            f"\nStopped by {error} after {int(trainer.optimizer.iterations)} steps. To go on:\n"
+            f"  {shlex.join([sys.executable, sys.argv[0], f'--logdir={FLAGS.logdir}'])}"
+        )
+        sys.exit(128 + error.number)
 
 
 def make_callbacks(task, model, evaluator) -> list:
@@ -321,8 +377,6 @@ def make_callbacks(task, model, evaluator) -> list:
 
     pictures = [callbacks.MachineImages(train_log, inputs, targets, mask, every=2)]
     return [
-        *([callbacks.ShowAveragedWeights()] if FLAGS.ema_momentum else []),
-        callbacks.GuardGradients(),
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),
         *(pictures if FLAGS.model == "ntm" else []),
@@ -330,13 +384,13 @@ def make_callbacks(task, model, evaluator) -> list:
     ]
 
 
-def report(solved: bool, steps: int, tested: dict[str, float]) -> None:
+def report(solved: bool, steps: int, seconds: float, tested: dict[str, float]) -> None:
     """Writes result.json, and says the same to the user."""
     result = {
         "solved": solved,
         "steps": steps,
         "sequences": steps * FLAGS.batch_size,
-        "seconds": round(time.perf_counter() - _STARTED, 1),
+        "seconds": round(seconds, 1),
         **_per_sequence(tested),
         "flags": flag_values(*command_line.GROUPS),
     }
@@ -477,8 +531,12 @@ def main(argv: list[str]) -> None:
     if FLAGS.mode == "train":
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         FLAGS.logdir = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
-        make_folder(FLAGS.logdir)
+        lock = run_folder.claim(FLAGS.logdir)  # noqa: F841  held until the process ends
+        if FLAGS.overwrite:
+            run_folder.clear(FLAGS.logdir)
+        run_folder.write_settings(FLAGS.logdir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
     {"train": train, "eval": evaluate}[FLAGS.mode](task)
 
 

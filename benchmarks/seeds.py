@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
@@ -48,9 +47,7 @@ def run_train(*arguments: str) -> None:
 def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any]:
     """Trains and measures one seed, as far as that is not done; returns its line."""
     if not (run / "result.json").exists():
-        if (run / "flags.cfg").exists():
-            shutil.rmtree(run)  # a run that was stopped
-        run_train(f"--task={FLAGS.task}", f"--seed={seed}", f"--logdir={run}", *settings)
+        run_train(*settings, f"--task={FLAGS.task}", f"--seed={seed}", f"--logdir={run}")
     if not (run / "eval.json").exists():
         run_train("--mode=eval", f"--logdir={run}")
     result, records = (
@@ -82,7 +79,7 @@ def settings_now(settings: list[str]) -> dict[str, Any]:
         "import json, sys; from configs import command_line as c; c.parse(sys.argv);"
         " print(json.dumps(c.flag_values(*c.GROUPS)))"
     )
-    arguments = [sys.executable, "-c", command, f"--task={FLAGS.task}", *settings]
+    arguments = [sys.executable, "-c", command, *settings, f"--task={FLAGS.task}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     if finished.returncode != 0:

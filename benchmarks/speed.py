@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 from absl import app, flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -269,8 +270,6 @@ def label(axis: str, value: tuple[int, ...]) -> str:
 
 def plot(growth: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     """A panel for each axis, a line for each contestant, both scales logarithmic."""
-    import matplotlib.pyplot as plt
-
     figure, panels = plt.subplots(
         1, len(growth), figsize=(4 * len(growth), 3.5), layout="constrained", squeeze=False
     )

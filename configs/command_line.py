@@ -31,6 +31,22 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
     "Evaluation",
 )
 
+# The file of a run's flags, in its folder.
+SETTINGS = "flags.cfg"
+
+# What may change when a run goes on: how long, how often looked at, and measured on what.
+MAY_CHANGE = {
+    "steps",
+    "solved_below",
+    "solved_times",
+    "validate_every",
+    "checkpoint_seconds",
+    "eval_sizes",
+    "eval_sequences",
+}
+
+_OF_ONE_COMMAND = ("mode", "logdir", "overwrite")
+
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN)
 flags.DEFINE_enum(
     "model",
@@ -42,6 +58,15 @@ flags.DEFINE_enum(
 flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", module_name=RUN)
 flags.DEFINE_string(
     "logdir", None, "The run's folder. (default: runs/TASK/DATE-TIME)", module_name=RUN
+)
+flags.DEFINE_boolean(
+    "overwrite", False, "Start anew where --logdir holds a run already.", module_name=RUN
+)
+flags.DEFINE_float(
+    "checkpoint_seconds",
+    30.0,
+    "The least time between two checkpoints. One is written after a validation, and at the end.",
+    module_name=RUN,
 )
 flags.DEFINE_integer(
     "seed",
@@ -236,7 +261,7 @@ for _name in ("learning_rate", "adam_epsilon", "solved_below"):
 flags.register_validator(
     "ema_momentum", lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
 )
-for _name in ("clip_norm", "clip_value", "weight_noise", "weight_noise_end"):
+for _name in ("clip_norm", "clip_value", "weight_noise", "weight_noise_end", "checkpoint_seconds"):
     flags.register_validator(
         _name,
         lambda value: math.isfinite(value) and value >= 0,
@@ -258,6 +283,15 @@ def _shifts_fit(values):
     return 2 * values["shift_range"] + 1 <= values["memory_size"]
 
 
+@flags.multi_flags_validator(
+    ["weight_noise", "weight_noise_end", "weight_noise_steps"],
+    "--weight_noise_end must be at most --weight_noise, and 0 without --weight_noise_steps",
+)
+def _noise_falls(values):
+    end = values["weight_noise_end"]
+    return end == 0 or (end <= values["weight_noise"] and values["weight_noise_steps"] > 0)
+
+
 class BadInput(Exception):
     """A run cannot be made, or go on, with what the user gave; the message says why."""
 
@@ -265,24 +299,23 @@ class BadInput(Exception):
 def parse(argv: list[str]) -> list[str]:
     """Gives the flags their values: the flagfile's or the config's first, then the command line's.
 
-    An evaluation begins with the flags of its run.
+    An evaluation, and a run that goes on, begin with the flags that the run has.
 
     Returns:
         What of the command line is no flag.
 
     Raises:
-        BadInput: A flag or a flagfile is wrong, or contradicts the run to evaluate.
+        BadInput: A flag or a flagfile is wrong, or contradicts the run in --logdir.
     """
     flagfiles, own = _take("flagfile", argv[1:])
     underneath = [(path, _read_flagfile(path)) for path in flagfiles]
 
     everything = [token for _, tokens in underneath for token in tokens] + own
     wants_help = bool({"--help", "--helpshort", "-h"} & set(own))
-    evaluates = not wants_help and _latest("mode", "train", everything) == "eval"
-    if evaluates:
-        path = _flags_of_run(_latest("logdir", "", everything))
-        everything = _read_flagfile(path)  # Of another task the command line knows no flag.
-        underneath.insert(0, (path, everything))
+    run = None if wants_help else _run_to_go_on_with(everything)
+    if run:
+        everything = _read_flagfile(run)  # Of another task the command line knows no flag.
+        underneath.insert(0, (run, everything))
     task_name = _latest("task", "copy", everything)
     config = os.path.join(CONFIGS, f"{task_name}.cfg")
     if not underneath and os.path.exists(config):
@@ -294,12 +327,12 @@ def parse(argv: list[str]) -> list[str]:
         left = _give_values([path, *tokens], f"{path}: ")
         if left:
             raise BadInput(f"{path}: {left[0]!r} is no flag: flags begin with --.")
-        runs_own = runs_own or flag_values(RUN, TRAINING, MACHINE, TASK)
+        runs_own = runs_own or flag_values(*GROUPS)
     if wants_help:
         print(manual())
         sys.exit(0)
     left = _give_values([argv[0], *own], "")
-    if evaluates:
+    if run:
         _refuse_contradictions(runs_own)
     return argv[:1] + left
 
@@ -342,15 +375,41 @@ def _read_flagfile(path: str) -> list[str]:
         raise BadInput(f"--flagfile={path} cannot be read as a flagfile: {error}") from error
 
 
-def _flags_of_run(logdir: str) -> str:
-    path = os.path.join(logdir, "flags.cfg")
-    if not (logdir and os.path.isfile(path)):
+def _run_to_go_on_with(tokens: list[str]) -> str | None:
+    """The settings of the run that a command line evaluates, or goes on with; None: of none."""
+    logdir = _latest("logdir", "", tokens)
+    settings = os.path.join(logdir, SETTINGS)
+    is_run = logdir != "" and os.path.isfile(settings)
+    mode = _latest("mode", "train", tokens)
+    if mode != "eval":
+        if not is_run or _overwrites(tokens):
+            return None
+        written = [name for name in ("model.keras", "result.json") if _is_in(logdir, name)]
+        if written and not _is_in(logdir, "checkpoints"):
+            raise BadInput(
+                f"--logdir={logdir} holds {written[0]}, but no checkpoint to go on from. "
+                "Give another folder, or --overwrite to start anew."
+            )
+        return settings
+    if not is_run:
         raise BadInput(f"--mode=eval needs the folder of a run. Received: --logdir={logdir}")
-    if not os.path.isfile(os.path.join(logdir, "model.keras")):
+    if not _is_in(logdir, "model.keras"):
         raise BadInput(
             f"The run in {logdir} has saved no model.keras yet: there is none to measure."
         )
-    return path
+    return settings
+
+
+def _is_in(logdir: str, name: str) -> bool:
+    return os.path.exists(os.path.join(logdir, name))
+
+
+def _overwrites(tokens: list[str]) -> bool:
+    """Whether a command line has --overwrite, as absl understands it."""
+    values = flags.FlagValues()
+    flags.DEFINE_boolean("overwrite", False, "", flag_values=values)
+    values(["", *tokens], known_only=True)
+    return values.overwrite
 
 
 def _define_task_flags(task_name: str) -> None:
@@ -363,12 +422,17 @@ def _define_task_flags(task_name: str) -> None:
 
 
 def _refuse_contradictions(runs_own: dict[str, Any]) -> None:
-    for name, value in flag_values(RUN, TRAINING, MACHINE, TASK).items():
-        if value != runs_own[name]:
-            raise BadInput(
-                f"--{name}={value} contradicts the run in {FLAGS.logdir}, "
-                f"which has --{name}={runs_own[name]}."
-            )
+    """Refuses flags that would make another run of the one in --logdir."""
+    contradictions = [
+        f"--{name}={value} (the run has {runs_own[name]})"
+        for name, value in flag_values(*GROUPS).items()
+        if value != runs_own[name] and name not in MAY_CHANGE
+    ]
+    if contradictions:
+        raise BadInput(
+            f"--logdir={FLAGS.logdir} holds another run: {', '.join(contradictions)}. "
+            "Give another folder, or --overwrite to start anew."
+        )
 
 
 def manual() -> str:
@@ -384,4 +448,4 @@ def flag_values(*groups: str) -> dict[str, Any]:
     """The flags of these groups by their names, without those that say where and what to run."""
     by_group = FLAGS.flags_by_module_dict()
     values = {flag.name: flag.value for group in groups for flag in by_group[group]}
-    return {name: value for name, value in values.items() if name not in ("mode", "logdir")}
+    return {name: value for name, value in values.items() if name not in _OF_ONE_COMMAND}

@@ -6,11 +6,13 @@ steps (the optimizer's iterations), so that runs whose epochs differ can be comp
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,12 @@ class GuardGradients(keras.callbacks.Callback):
         super().set_model(model)
         if not hasattr(model.optimizer, "gradient_norm"):
             _guard(model.optimizer)
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """What a checkpoint has to keep, once there is a model."""
+        names = "gradient_norm", "gradients_left_out"
+        return {name: getattr(self.model.optimizer, name) for name in names}
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -294,6 +302,27 @@ class ShowAveragedWeights(keras.callbacks.Callback):
         self._show()
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._hide()
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """A context in which the model has the averages."""
+        were_hidden = not self._own_weights
+        self._show()
+        yield
+        if were_hidden:
+            self._hide()
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """A context in which the model has its own weights."""
+        were_shown = bool(self._own_weights)
+        self._hide()
+        yield
+        if were_shown:
+            self._show()
+
+    def _hide(self) -> None:
         for weight, value in zip(self.model.trainable_variables, self._own_weights):
             weight.assign(value)
         self._own_weights = []
@@ -382,18 +411,102 @@ class StopWhenSolved(keras.callbacks.Callback):
         times: int = 1,
     ):
         super().__init__()
-        self.solved = False
         self._below = below
         self._test = test
         self._monitor = monitor
         self._times = times
-        self._passed = 0
+        # What a checkpoint has to keep.
+        self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
     def on_epoch_end(self, epoch, logs=None):
         passes = (logs or {}).get(self._monitor, math.inf) < self._below
-        self._passed = self._passed + 1 if passes else 0
-        if self._passed < self._times:
-            return
-        if self._test(int(self.model.optimizer.iterations)) < self._below:
-            self.solved = True
+        passed = self.variables["passed_in_a_row"]
+        passed.assign(passed + 1 if passes else 0)
+        if self.is_solved(int(self.model.optimizer.iterations)):
             self.model.stop_training = True
+
+    def is_solved(self, step: int) -> bool:
+        """Whether enough validations were passed, and the test at this step is passed too."""
+        if self.variables["passed_in_a_row"] < self._times:
+            return False
+        return self._test(step) < self._below
+
+
+class RunTime(keras.callbacks.Callback):
+    """Counts the seconds of a training, whatever number of processes it took.
+
+    Args:
+        started: When this process started, by `time.perf_counter`.
+    """
+
+    def __init__(self, started: float):
+        super().__init__()
+        self._since = started
+        # What a checkpoint has to keep.
+        self.variables = {"seconds": tf.Variable(0.0, trainable=False, dtype=tf.float64)}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seconds()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds()
+
+    def seconds(self) -> float:
+        """The seconds until now."""
+        now = time.perf_counter()
+        self.variables["seconds"].assign_add(now - self._since)
+        self._since = now
+        return float(self.variables["seconds"])
+
+
+class StoppedBySignalError(Exception):
+    """Training was asked to end; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
+
+    After the last step of an epoch its validation is waited for. It has to come after the
+    callbacks whose work is to be done by then.
+
+    Args:
+        save: Called before training ends.
+
+    Raises:
+        StoppedBySignalError: In training, after a signal.
+    """
+
+    def __init__(self, save: Callable[[], None]):
+        super().__init__()
+        self._save = save
+        self._received: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_begin(self, logs=None):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._receive)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 < self.params["steps"]:
+            self._end_if_asked_to()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_if_asked_to()
+
+    def _end_if_asked_to(self) -> None:
+        if self._received is not None:
+            self._save()
+            raise StoppedBySignalError(self._received)
+
+    def on_train_end(self, logs=None):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self._received = number
+        for each in self._handlers:
+            signal.signal(each, signal.SIG_DFL)

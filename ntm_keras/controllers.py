@@ -57,7 +57,7 @@ class FeedforwardCell(AbstractRNNCell):
 
 @serializable
 class CountingLSTMCell(AbstractRNNCell):
-    """An LSTM that can count: what its carry adds up neither leaks nor saturates.
+    """An LSTM that can count: what its carry adds up, in float32, neither leaks nor saturates.
 
     The gates are hard sigmoids, which reach 0 and 1, and the candidate is not squashed:
 
@@ -100,9 +100,7 @@ class CountingLSTMCell(AbstractRNNCell):
         self.recurrent_kernel = weight(
             "recurrent_kernel", self.units, 4 * self.units, initializer="orthogonal"
         )
-        self.bias = weight("bias", 4 * self.units, initializer="zeros")
-        forget_nothing = tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0]), self.units)
-        self.bias.assign(tf.cast(forget_nothing, self.bias.dtype))
+        self.bias = weight("bias", 4 * self.units, initializer=_forget_nothing)
         self.built = True
 
     def call(self, inputs, states):
@@ -121,6 +119,11 @@ class CountingLSTMCell(AbstractRNNCell):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
+
+
+def _forget_nothing(shape: Any, dtype: Any = None) -> tf.Tensor:
+    """A bias of 1 for the forget gate, and of 0 for the others."""
+    return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), shape[0] // 4)
 
 
 def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:

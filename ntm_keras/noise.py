@@ -17,8 +17,9 @@ class NoisyModel(keras.Model):
     the weights without it. Outside training there is none. What works in spite of the noise does
     not depend on fine tuning: an NTM finds out sooner that it can use its memory.
 
-    The noise is a function of the seed and of the optimizer's iterations alone: a compiled
-    optimizer is needed.
+    The noise is a function of the seed and of the optimizer's iterations alone, so the model has to
+    be compiled. To save it, save `keras.Model(model.inputs, model.outputs)`, which has the same
+    layers.
 
     Args:
         inputs: As in `keras.Model`.
@@ -28,7 +29,7 @@ class NoisyModel(keras.Model):
         seed: Where the noise comes from.
 
     Raises:
-        ValueError: `stddev` is negative or not finite.
+        ValueError: `stddev` is negative or not finite; or computations are in mixed precision.
 
     Example:
 
@@ -52,6 +53,12 @@ class NoisyModel(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(inputs, outputs, **kwargs)
+        if self.compute_dtype != self.variable_dtype:
+            raise ValueError(
+                "A NoisyModel's weights must be computed with as they are, not in mixed precision. "
+                f"Received: compute_dtype={self.compute_dtype}, "
+                f"variable_dtype={self.variable_dtype}"
+            )
         if not callable(stddev) and not 0 <= stddev < math.inf:
             raise ValueError(
                 "Argument `stddev` must be a finite number of at least 0, or a schedule. "
@@ -65,15 +72,20 @@ class NoisyModel(keras.Model):
             return super().call(inputs, training=training, mask=mask)
         weights = self.trainable_variables
         without_noise = [tf.identity(weight) for weight in weights]
-        for weight, noise in zip(weights, self._noise(weights)):
-            weight.assign_add(noise)
-        outputs = super().call(inputs, training=training, mask=mask)
-        for weight, value in zip(weights, without_noise):
-            weight.assign(value)
-        return outputs
+        try:
+            for weight, noise in zip(weights, self._noise(weights)):
+                weight.assign_add(noise)
+            return super().call(inputs, training=training, mask=mask)
+        finally:
+            for weight, value in zip(weights, without_noise):
+                weight.assign(value)
 
     def _noise(self, weights: list[Any]) -> list[tf.Tensor]:
         """The noise of this training step, a tensor for each weight."""
+        if getattr(self, "optimizer", None) is None:
+            raise ValueError(
+                "A NoisyModel must be compiled, with an optimizer, before its training."
+            )
         step = self.optimizer.iterations
         stddev = self._stddev(step) if callable(self._stddev) else self._stddev
         sizes = [weight.shape.num_elements() for weight in weights]

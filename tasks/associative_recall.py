@@ -84,16 +84,18 @@ class AssociativeRecall(Task):
             joined = tf.concat([at_delimiter, at_item], axis=2)
             return tf.reshape(joined, [batch_size, -1, joined.shape[-1]])
 
-        def where(in_blocks, values):
+        def at_items(in_blocks, values):
             return tf.where(in_blocks[:, :, tf.newaxis, tf.newaxis], values, 0.0)
 
         nothing, one = tf.zeros_like(vectors[:, :, :1]), tf.ones_like(vectors[:, :, :1, :1])
         no_delimiter = tf.zeros_like(vectors[:, :, :, :1])
         inputs = [
-            blocks(nothing, where(shown | asked, vectors)),
-            blocks(where(shown, one), no_delimiter),
-            blocks(where(asked | answered, one), no_delimiter),
+            blocks(nothing, at_items(shown | asked, vectors)),
+            blocks(at_items(shown, one), no_delimiter),
+            blocks(at_items(asked | answered, one), no_delimiter),
         ]
-        targets = blocks(nothing, where(answered, vectors))
-        mask = blocks(no_delimiter[:, :, :1], where(answered, tf.ones_like(no_delimiter)))[:, :, 0]
+        targets = blocks(nothing, at_items(answered, vectors))
+        mask = blocks(no_delimiter[:, :, :1], at_items(answered, tf.ones_like(no_delimiter)))[
+            :, :, 0
+        ]
         return tf.concat(inputs, axis=-1), targets, mask

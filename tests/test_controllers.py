@@ -66,6 +66,14 @@ def test_the_counting_lstm_counts_without_end_or_leak():
         assert float(states[1][0, 0]) == count
 
 
+def test_the_counting_lstm_forgets_nothing_at_first_where_fit_builds_it():
+    model = keras.Sequential([keras.layers.RNN(CountingLSTMCell(3))])
+    model.compile("sgd", "mse")
+    model.optimizer.learning_rate = 0.0
+    model.fit(np.ones([2, 4, 5]), np.ones([2, 3]), verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[-1], [0] * 3 + [1] * 3 + [0] * 6)
+
+
 def test_the_counting_lstm_begins_like_keras_s_lstm():
     cell, lstm = CountingLSTMCell(3), keras.layers.LSTMCell(3)
     for each in (cell, lstm):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ntm_keras import NoisyModel
+from ntm_keras import NTM, NoisyModel, NTMCell
 from ntm_keras.keras_compat import keras
 
 INPUTS, TARGETS = np.ones([4, 3], "float32"), np.zeros([4, 2], "float32")
@@ -58,6 +58,49 @@ def test_the_gradient_is_that_of_the_noisy_weights():
     np.testing.assert_allclose(
         layer.get_weights()[0], kernel - INPUTS.T @ (2 * outputs / 8), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("make", [NTM, lambda *a: keras.layers.RNN(NTMCell(*a))])
+@pytest.mark.parametrize("xla", [False, True])
+def test_the_gradient_through_time_is_that_of_the_noisy_weights(make, xla):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input([None, 3])
+    model = NoisyModel(inputs, make(5, 6, 4, 1, 1)(inputs), stddev=0.1)
+    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=xla)
+    model.optimizer.build(model.trainable_variables)
+    sequences, targets = tf.ones([2, 4, 3]), tf.zeros([2, 3])
+    weights = model.trainable_variables
+    before = [weight.numpy() for weight in weights]
+    noises = tf.function(lambda: model._noise(weights), jit_compile=xla)()  # XLA draws others.
+    for weight, noise in zip(weights, noises):
+        weight.assign_add(noise)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(sequences) - targets) ** 2)
+    gradients = tape.gradient(loss, weights)
+    for weight, value in zip(weights, before):
+        weight.assign(value)
+    model.fit(sequences, targets, verbose=0)
+    for weight, value, gradient in zip(weights, before, gradients):
+        np.testing.assert_allclose(weight, value - tf.convert_to_tensor(gradient), atol=1e-5)
+
+
+def test_a_model_that_is_not_compiled_cannot_be_trained_with_noise():
+    inputs = keras.Input([3])
+    model = NoisyModel(inputs, keras.layers.Dense(2)(inputs), stddev=0.5)
+    with pytest.raises(ValueError, match="must be compiled"):
+        model(INPUTS, training=True)
+
+
+def test_mixed_precision_is_refused():
+    inputs = keras.Input([3])
+    outputs = keras.layers.Dense(2)(inputs)
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(ValueError, match="mixed precision"):
+            NoisyModel(inputs, outputs, stddev=0.5)
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
 
 
 def test_the_noise_follows_a_schedule():

@@ -316,9 +316,12 @@ def test_the_projections_start_from_different_numbers():
     assert np.abs(parameters[:, :10] - output[:, :10]).max() > 0
 
 
+@pytest.mark.parametrize("controller", ["lstm", "counting_lstm"])
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float64"])
-def test_states_and_outputs_have_the_compute_dtype(random, policy):
-    layer = layer_of(dtype=policy, return_state=True, memory_initializer="constant")
+def test_states_and_outputs_have_the_compute_dtype(random, policy, controller):
+    layer = layer_of(
+        dtype=policy, return_state=True, memory_initializer="constant", controller=controller
+    )
     for tensor in layer(sequences(random)):
         assert tensor.dtype == layer.compute_dtype
         assert np.isfinite(tf.cast(tensor, tf.float32)).all()
@@ -359,9 +362,10 @@ def test_the_config_makes_the_same_cell():
         {},
         {"controller": "feedforward", "controller_layers": 2, "memory_initializer": "random"},
         {"controller": "lstm", "controller_layers": 2},
+        {"controller": "counting_lstm"},
         {"memory_initializer": keras.initializers.RandomNormal(stddev=0.1)},
     ],
-    ids=["default", "feedforward", "stacked", "initializer"],
+    ids=["default", "feedforward", "stacked", "counting", "initializer"],
 )
 @pytest.mark.parametrize("make", [layer_of, lambda **a: keras.layers.RNN(cell_of(**a))])
 def test_a_saved_model_comes_back_the_same(random, tmp_path, make, arguments):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import tensorflow as tf
-from test_train import ROOT, TINY
+from test_train import ROOT, TINY, run_train
 
 
 def run_seeds(folder, *settings, seeds=1):
@@ -79,12 +79,14 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
     }
 
 
-def test_a_seed_that_was_stopped_is_trained_anew(tmp_path):
-    (tmp_path / "copy" / "0").mkdir(parents=True)
-    (tmp_path / "copy" / "0" / "flags.cfg").write_text("--task=copy\n")
+def test_a_seed_that_was_stopped_goes_on(tmp_path):
+    run = tmp_path / "copy" / "0"
+    assert run_train(*TINY, f"--logdir={run}").returncode == 0
+    (run / "result.json").unlink()
     finished = run_seeds(tmp_path, *TINY)
     assert finished.returncode == 0, finished.stderr
-    assert json.loads((tmp_path / "copy" / "0" / "result.json").read_text())["steps"] == 5
+    assert "Epoch" not in finished.stdout
+    assert json.loads((run / "result.json").read_text())["steps"] == 5
 
 
 def test_it_ends_where_training_is_refused(tmp_path):

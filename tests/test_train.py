@@ -467,6 +467,8 @@ def assert_refused(finished, *parts):
         ("--lstm_layers=0", ["lstm_layers", "0"]),
         ("--clip_norm=-1", ["clip_norm", "-1"]),
         ("--weight_noise=nan", ["weight_noise", "nan"]),
+        ("--weight_noise_end=0.1", ["weight_noise_end", "at most --weight_noise"]),
+        ("--checkpoint_seconds=-1", ["checkpoint_seconds", "-1"]),
         ("--clip_value=5", ["clip_norm", "clip_value"]),
         ("--clip_value=inf", ["clip_value", "inf"]),
         ("--solved_below=nan", ["solved_below", "nan"]),
@@ -564,13 +566,6 @@ def test_a_logdir_that_cannot_be_written_is_refused(tmp_path):
     assert_refused(run_train(*TINY, f"--logdir={logdir}"), str(logdir), "cannot be written")
 
 
-def test_a_logdir_that_holds_a_run_is_not_overwritten(run):
-    logdir, _ = run
-    before = (logdir / "result.json").read_text()
-    assert_refused(run_train(*TINY, f"--logdir={logdir}"), str(logdir), "holds a run already")
-    assert (logdir / "result.json").read_text() == before
-
-
 @pytest.mark.parametrize("arguments", [[], ["--logdir=nowhere"], ["--logdir="]], ids=str)
 def test_evaluating_a_folder_without_a_run_is_refused(arguments, tmp_path):
     (tmp_path / "flags.cfg").write_text("--task=copy\n")
@@ -585,13 +580,13 @@ def test_evaluating_a_run_without_a_model_is_refused(tmp_path):
 def test_evaluating_with_flags_that_contradict_the_run_is_refused(run):
     logdir, _ = run
     finished = run_train("--mode=eval", f"--logdir={logdir}", "--memory_size=16")
-    assert_refused(finished, "--memory_size=16", "--memory_size=8", str(logdir))
+    assert_refused(finished, "--memory_size=16 (the run has 8)", str(logdir))
 
 
 def test_evaluating_a_run_as_one_of_another_task_is_refused(run):
     logdir, _ = run
     finished = run_train("--mode=eval", f"--logdir={logdir}", "--task=associative_recall")
-    assert_refused(finished, "--task=associative_recall", "--task=copy", str(logdir))
+    assert_refused(finished, "--task=associative_recall (the run has copy)", str(logdir))
 
 
 def test_evaluating_a_run_with_a_damaged_result_is_refused(run, tmp_path):

@@ -1,0 +1,96 @@
+"""The folder of a run: who writes into it, and what is in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+from typing import Any
+
+from absl import flags
+
+from configs.command_line import GROUPS, SETTINGS, BadInput, flag_values
+
+FLAGS = flags.FLAGS
+
+# What a run writes beside its settings and the event files.
+_FILES = ("result.json", "eval.json", "model.keras")
+_FOLDERS = ("checkpoints", "train", "validation", "eval")
+
+
+def claim(logdir: str) -> Any:
+    """Makes the folder if need be, and this process the only one to train in it.
+
+    Returns:
+        What must be kept as long as the process writes.
+
+    Raises:
+        BadInput: Another process does, or the folder cannot be written.
+    """
+    import fcntl  # Windows has none; there train.py can show its help, and evaluate.
+
+    try:
+        os.makedirs(logdir, exist_ok=True)
+        lock = open(os.path.join(logdir, "lock"), "a+", encoding="utf-8")
+        try:
+            # The system gives the lock back when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BadInput(
+                f"--logdir={logdir} is being written by another run, process {lock.read().strip()}."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+    except OSError as error:
+        raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
+    return lock
+
+
+def clear(logdir: str) -> None:
+    """Removes what a run has written, and nothing else."""
+    folder = pathlib.Path(logdir)
+    for name in _FOLDERS:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in [*(folder / name for name in (SETTINGS, *_FILES)), *folder.glob("events.*")]:
+        path.unlink(missing_ok=True)
+
+
+def write_settings(logdir: str) -> None:
+    """Writes the flags, as a flagfile that makes the same run."""
+    lines = [
+        f"--{name}={value}\n" for name, value in flag_values(*GROUPS).items() if value is not None
+    ]
+    path = pathlib.Path(logdir, SETTINGS)
+    try:
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text("".join(lines), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
+
+
+def forget_events_after(logdir: str, step: int) -> None:
+    """Takes out of the event files what a run wrote after the step from which it goes on."""
+    for path in pathlib.Path(logdir).glob("*/events.*"):
+        if path.parent.name in ("train", "validation"):
+            _forget_after(path, step)
+
+
+def _forget_after(path: pathlib.Path, step: int) -> None:
+    import tensorflow as tf
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    records = []
+    # A run that was killed leaves a record half written.
+    with contextlib.suppress(tf.errors.DataLossError):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            records.append(record)
+    unfinished = f"{path}.part"
+    with tf.io.TFRecordWriter(unfinished) as writer:
+        for record in records:
+            if Event.FromString(record).step <= step:
+                writer.write(record)
+    os.replace(unfinished, path)

@@ -1,0 +1,126 @@
+"""Checkpoints of a whole training, from which it goes on as if it had never stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import pathlib
+import time
+import warnings
+from typing import Any
+
+import tensorflow as tf
+
+from ntm_keras.keras_compat import keras
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps the latest states of a training on the disk.
+
+    A state is all variables of the model and of its optimizer, and those that are given. It is a
+    TensorFlow checkpoint, `step-N.index` and `step-N.data-..`, which `tf.train.load_checkpoint`
+    reads, and beside it `step-N.sha256` with the digests of these files, as `sha256sum` writes
+    them. That one is written last: where it is missing or does not fit, there is no state.
+
+    It has to come after the callbacks whose variables it keeps.
+
+    Args:
+        folder: Where to write.
+        variables: More variables to keep, by their names.
+        averages: The training's `ShowAveragedWeights`, if there is one: what is kept are the
+            weights themselves.
+        keep: How many states to keep.
+        seconds: The least time between two states. One is written at the end of an epoch, and of
+            training.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        variables: dict[str, tf.Variable] | None = None,
+        averages: Any = None,
+        keep: int = 3,
+        seconds: float = 30.0,
+    ):
+        super().__init__()
+        self._folder = pathlib.Path(folder)
+        self._variables = variables or {}
+        self._averages = averages
+        self._keep = keep
+        self._seconds = seconds
+        self._written_at = -math.inf
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self._written_at >= self._seconds:
+            self.write()
+
+    def on_train_end(self, logs=None):
+        self.write()
+
+    def write(self) -> None:
+        """Writes the state as it is now, and removes the oldest."""
+        path = self._folder / f"step-{int(self.model.optimizer.iterations):09d}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._averages.hidden() if self._averages else contextlib.nullcontext():
+            self._state().write(str(path))
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(_digests(path), encoding="utf-8")
+        unfinished.replace(path.with_suffix(".sha256"))
+        for old in _finished(self._folder)[: -self._keep]:
+            for file in self._folder.glob(f"{old.stem}.*"):
+                file.unlink()
+        self._written_at = time.monotonic()
+
+    def restore(self, model: keras.Model) -> int:
+        """Gives a compiled model and the given variables the latest state that is whole.
+
+        A damaged one is named in a warning, and the one before it is taken.
+
+        Returns:
+            The training step of the state; 0 if there is none.
+
+        Raises:
+            OSError: There are states, and all are damaged.
+            ValueError: The state is that of another model, or of another Keras.
+        """
+        self.set_model(model)
+        finished = _finished(self._folder)
+        for path in reversed(finished):
+            if path.read_text(encoding="utf-8", errors="replace") == _digests(path):
+                model.optimizer.build(model.trainable_variables)
+                try:
+                    self._state().read(str(path.with_suffix(""))).assert_consumed()
+                except (AssertionError, ValueError, tf.errors.OpError) as error:
+                    raise ValueError(
+                        f"the checkpoint {path.with_suffix('')} is that of another model, or of"
+                        " another version of Keras"
+                    ) from error
+                return int(model.optimizer.iterations)
+            warnings.warn(f"the checkpoint {path.with_suffix('')} is damaged", stacklevel=2)
+        if finished:
+            raise OSError(f"all checkpoints in {self._folder} are damaged")
+        return 0
+
+    def _state(self) -> tf.train.Checkpoint:
+        optimizer = self.model.optimizer.variables
+        variables = [*self.model.variables, *(optimizer() if callable(optimizer) else optimizer)]
+        in_tensorflow = [v if isinstance(v, tf.Variable) else v.value for v in variables]
+        return tf.train.Checkpoint(variables=in_tensorflow, **self._variables)
+
+
+def steps_in(folder: str) -> list[int]:
+    """The training steps whose states `Checkpoints` finished in a folder, in order."""
+    return [int(path.stem.removeprefix("step-")) for path in _finished(pathlib.Path(folder))]
+
+
+def _finished(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of digests, the latest step's last."""
+    return sorted(folder.glob("step-*.sha256"))
+
+
+def _digests(path: pathlib.Path) -> str:
+    """The digests of the files of a checkpoint, a line for each."""
+    parts = sorted(path.parent.glob(f"{path.stem}.[di]*"))  # .data-.. and .index
+    digests = (hashlib.sha256(part.read_bytes()).hexdigest() for part in parts)
+    return "".join(f"{digest}  {part.name}\n" for digest, part in zip(digests, parts))

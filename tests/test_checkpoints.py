@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import NoisyModel
+from ntm_keras.callbacks import ShowAveragedWeights, StopAfter
+from ntm_keras.checkpoints import Checkpoints
+from ntm_keras.keras_compat import keras
+
+INPUTS = np.linspace(-1, 1, 24).reshape(8, 3).astype("float32")
+TARGETS = INPUTS[:, :2] ** 2
+
+
+class Training:
+    """A small model in training; `train` brings it to a step, from its last checkpoint on."""
+
+    def __init__(self, folder, seed=0, xla=False, **options):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input([3])
+        self.model = NoisyModel(inputs, keras.layers.Dense(2)(inputs), stddev=0.1)
+        self.model.compile(
+            keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5), "mse", jit_compile=xla
+        )
+        self.averages = ShowAveragedWeights()
+        self.checkpoints = Checkpoints(
+            str(folder), averages=self.averages, **{"seconds": 0.0, **options}
+        )
+
+    def train(self, until):
+        step = self.checkpoints.restore(self.model)
+        self.model.fit(
+            INPUTS,
+            TARGETS,
+            batch_size=4,
+            initial_epoch=step // 2,
+            epochs=until // 2,
+            callbacks=[self.averages, StopAfter(until), self.checkpoints],
+            shuffle=False,
+            verbose=0,
+        )
+        return self.model.get_weights()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Checkpoints of the steps 6, 8 and 10."""
+    Training(tmp_path / "checkpoints").train(10)
+    return tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_a_training_that_goes_on_ends_like_one_that_never_stopped(tmp_path, xla):
+    expected = Training(tmp_path / "whole", xla=xla).train(12)
+    for seed, until in enumerate((2, 6, 12)):  # Another seed makes other weights to begin with.
+        found = Training(tmp_path / "parts", seed, xla=xla).train(until)
+    for each, other in zip(expected, found):
+        np.testing.assert_array_equal(each, other)
+
+
+def test_the_latest_states_are_kept(folder):
+    assert sorted(path.stem for path in folder.glob("*.sha256")) == [
+        "step-000000006",
+        "step-000000008",
+        "step-000000010",
+    ]
+    assert len(list(folder.iterdir())) == 3 * 3
+
+
+def test_a_state_is_a_checkpoint_of_tensorflow(folder):
+    reader = tf.train.load_checkpoint(str(folder / "step-000000010"))
+    assert [3, 2] in reader.get_variable_to_shape_map().values()
+
+
+def test_its_weights_are_not_the_averages(folder):
+    training = Training(folder)
+    shown = training.train(12)
+    again = Training(folder, seed=1)
+    assert again.checkpoints.restore(again.model) == 12
+    own = again.model.get_weights()
+    assert np.abs(own[0] - shown[0]).max() > 1e-4
+
+
+def test_states_are_written_no_more_often_than_asked(tmp_path):
+    Training(tmp_path, seconds=3600.0).train(10)
+    assert sorted(path.stem for path in tmp_path.glob("*.sha256")) == [
+        "step-000000002",  # the first one's time has come at once, the last one's at the end
+        "step-000000010",
+    ]
+
+
+def damage(path, how, random):
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        content = content[: random.integers(len(content))]
+    elif how == "flip":
+        content[random.integers(len(content))] ^= 1 << random.integers(8)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["cut", "flip"])
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001", ".sha256"])
+def test_a_damaged_state_is_named_and_the_one_before_is_taken(folder, random, how, part):
+    damage(folder / f"step-000000010{part}", how, random)
+    training = Training(folder)
+    with pytest.warns(UserWarning, match="step-000000010 is damaged"):
+        assert training.checkpoints.restore(training.model) == 8
+
+
+@pytest.mark.parametrize("part", [".index", ".data-00000-of-00001"])
+def test_a_state_that_lacks_a_file_is_damaged(folder, part):
+    (folder / f"step-000000010{part}").unlink()
+    training = Training(folder)
+    with pytest.warns(UserWarning, match="step-000000010 is damaged"):
+        assert training.checkpoints.restore(training.model) == 8
+
+
+def test_a_state_that_was_not_finished_does_not_count(folder):
+    (folder / "step-000000010.sha256").unlink()
+    training = Training(folder)
+    assert training.checkpoints.restore(training.model) == 8
+
+
+def test_where_all_states_are_damaged_nothing_is_restored(folder):
+    for path in folder.glob("*.index"):
+        path.write_bytes(b"")
+    training = Training(folder)
+    with pytest.warns(UserWarning), pytest.raises(OSError, match="all checkpoints in"):
+        training.checkpoints.restore(training.model)
+
+
+def test_without_states_training_begins(tmp_path):
+    training = Training(tmp_path / "none")
+    assert training.checkpoints.restore(training.model) == 0
+
+
+def test_other_variables_are_kept_too(tmp_path):
+    count = tf.Variable(0)
+    training = Training(tmp_path, variables={"count": count})
+    count.assign(7)
+    training.train(2)
+    count.assign(0)
+    training.checkpoints.restore(training.model)
+    assert int(count) == 7

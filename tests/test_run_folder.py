@@ -1,0 +1,60 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import tensorflow as tf
+from test_callbacks import events
+from test_train import ROOT
+
+from configs import run_folder
+from configs.command_line import BadInput
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    lock = run_folder.claim(str(tmp_path))
+    with pytest.raises(BadInput, match=f"another run, process {os.getpid()}"):
+        run_folder.claim(str(tmp_path))
+    lock.close()
+
+
+def test_the_claim_of_a_dead_process_counts_for_nothing(tmp_path):
+    program = f"""
+        import os, signal
+        from configs import run_folder
+        lock = run_folder.claim({str(tmp_path)!r})
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert (tmp_path / "lock").exists()
+    run_folder.claim(str(tmp_path)).close()
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_claimed(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot be written"):
+        run_folder.claim(str(tmp_path / "file" / "run"))
+
+
+def test_only_what_a_run_wrote_is_cleared(tmp_path):
+    (tmp_path / "train").mkdir()
+    for name in ("train/events.1", "events.2", "flags.cfg", "result.json", "model.keras"):
+        (tmp_path / name).write_text("")
+    for name in ("notes.txt", "picture.png"):
+        (tmp_path / name).write_text("")
+    run_folder.clear(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "picture.png"]
+
+
+def test_events_after_a_step_are_forgotten(tmp_path):
+    with tf.summary.create_file_writer(str(tmp_path / "train")).as_default():
+        for step in (10, 20, 30):
+            tf.summary.scalar("loss", 1.0 / step, step=step)
+    (path,) = (tmp_path / "train").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])  # As a run that was killed may leave it.
+    run_folder.forget_events_after(str(tmp_path), 20)
+    assert [step for _, step, _ in events(tmp_path / "train")] == [10, 20]
