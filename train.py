@@ -275,15 +275,18 @@ def train(task) -> None:
         checkpoint_folder(), variables, averages, seconds=FLAGS.checkpoint_seconds
     )
     step = restore(checkpoints, trainer)
-    with averages.shown() if averages else contextlib.nullcontext():
-        is_over = step >= FLAGS.steps or (step > 0 and stop.is_solved(step))
+    shown = averages.shown if averages else contextlib.nullcontext
+    is_over = step >= FLAGS.steps
+    if step and not is_over:
+        with shown():
+            is_over = stop.is_solved(step)
     if not is_over:
         say_what_comes(measure, below, step)
         in_order = [callbacks.StopAfter(FLAGS.steps), averages, guard]
         in_order += [*make_callbacks(task, model, evaluator), stop, clock, checkpoints]
         in_order += [callbacks.StopOnSignal(checkpoints.write)]
         fit(trainer, task, checkpoints, [each for each in in_order if each])
-    with averages.shown() if averages else contextlib.nullcontext():
+    with shown():
         steps = int(trainer.optimizer.iterations)
         tested = test(steps)
     # Training may go on to less than the task asks for; that is not what is asked of its end.
