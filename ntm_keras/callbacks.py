@@ -12,7 +12,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class GuardGradients(keras.callbacks.Callback):
     @property
     def variables(self) -> dict[str, tf.Variable]:
         """What a checkpoint has to keep, once there is a model."""
-        names = "gradient_norm", "gradients_left_out"
+        names = "gradient_norm", "gradients_left_out", "first_left_out"
         return {name: getattr(self.model.optimizer, name) for name in names}
 
     def on_epoch_end(self, epoch, logs=None):
@@ -57,6 +57,8 @@ def _guard(optimizer: Any) -> None:
     """Makes an optimizer look at what it is given: no callback sees the gradients."""
     optimizer.gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
     optimizer.gradients_left_out = tf.Variable(0, trainable=False, name="gradients_left_out")
+    # In which step the first one was left out, and which of the gradients was the largest there.
+    optimizer.first_left_out = tf.Variable([0, 0], trainable=False, name="first_left_out")
     apply_gradients = optimizer.apply_gradients
 
     def guarded(grads_and_vars, *args, **kwargs):
@@ -64,6 +66,15 @@ def _guard(optimizer: Any) -> None:
         norm = tf.linalg.global_norm(gradients)
         is_finite = tf.math.is_finite(norm)
         optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
+        is_first = ~is_finite & (optimizer.gradients_left_out == 0)
+        step = tf.cast(optimizer.iterations, tf.int32) + 1
+        optimizer.first_left_out.assign(
+            tf.cond(
+                is_first,
+                lambda: tf.stack([step, _number_of_largest(gradients)]),
+                lambda: tf.identity(optimizer.first_left_out),
+            )
+        )
         optimizer.gradients_left_out.assign_add(tf.cast(~is_finite, tf.int32))
         gradients = [
             None if each is None else tf.where(is_finite, each, tf.zeros_like(each))
@@ -72,6 +83,17 @@ def _guard(optimizer: Any) -> None:
         return apply_gradients(zip(gradients, variables), *args, **kwargs)
 
     optimizer.apply_gradients = guarded
+
+
+def _number_of_largest(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """Which of the gradients has the largest number, or one that is NaN."""
+
+    def largest(gradient):
+        size = tf.cast(tf.abs(gradient), tf.float32)
+        return tf.reduce_max(tf.where(tf.math.is_nan(size), math.inf, size))
+
+    sizes = [tf.constant(0.0) if each is None else largest(each) for each in gradients]
+    return tf.argmax(sizes, output_type=tf.int32)
 
 
 class ScalarLog(keras.callbacks.Callback):
@@ -371,7 +393,30 @@ class SafeCheckpoint(keras.callbacks.Callback):
         value = (logs or {}).get(name, 0.0)
         if not math.isfinite(value):
             step = int(self.model.optimizer.iterations)
-            raise NonFiniteLossError(f"{name} became {value} by training step {step}")
+            raise NonFiniteLossError(
+                f"{name} became {value} by training step {step}, with {_not_finite(self.model)}"
+            )
+
+
+def _not_finite(model: keras.Model) -> str:
+    """Which weights of a model are not finite, and which gradient was left out first."""
+    weights = [
+        _path(weight)
+        for weight in model.trainable_variables
+        if not np.isfinite(tf.convert_to_tensor(weight)).all()
+    ]
+    found = f"{', '.join(weights) or 'no weight'} not finite"
+    first = getattr(model.optimizer, "first_left_out", None)
+    if first is not None and first[0] > 0:
+        step, index = first.numpy()
+        weight = _path(model.trainable_variables[index])
+        found += f"; the first gradient to overflow was that of {weight} in step {step}"
+    return found
+
+
+def _path(weight: Any) -> str:
+    """A weight's name with those of its layers: Keras 2 has it in `name`, Keras 3 in `path`."""
+    return getattr(weight, "path", weight.name)
 
 
 class StopAfter(keras.callbacks.Callback):

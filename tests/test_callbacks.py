@@ -1,5 +1,6 @@
 import math
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -240,6 +241,23 @@ def test_a_checkpoint_is_the_model_after_the_last_epoch(tmp_path):
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
     assert int(loaded.optimizer.iterations) == 4
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_what_is_not_finite_is_named():
+    model = make_model()
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        lambda targets, logits: tf.reduce_mean(overflowing(logits) ** 2),
+    )
+    guard = callbacks.GuardGradients()
+    fit(model, guard, epochs=2)
+    weights = model.trainable_variables
+    weights[-1].assign(tf.fill(weights[-1].shape, math.nan))
+    with pytest.raises(callbacks.NonFiniteLossError) as error:
+        fit(model, callbacks.SafeCheckpoint("never written.keras"))
+    named = re.search("with (.*) not finite; the first .* that of (.*) in step 1", str(error.value))
+    names = [getattr(weight, "path", weight.name) for weight in weights]
+    assert named and named[1] == names[-1] and named[2] in names
 
 
 @pytest.mark.parametrize("when", ["training", "validation"])
