@@ -22,14 +22,13 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
 
-from configs import command_line, run_folder
+from configs import building, command_line, run_folder
 from configs.command_line import BadInput, flag_values
-from tasks import task_class
+from tasks.task import Task
 
 _STARTED = time.perf_counter()
 
@@ -42,21 +41,8 @@ _SIZE_SEQUENCES = 64
 _EVAL_BATCH_SIZE = 64
 
 
-def make_task():
-    """The task that the flags describe."""
-    try:
-        return task_class(FLAGS.task)(**flag_values(command_line.TASK))
-    except ValueError as error:
-        raise BadInput(f"--task={FLAGS.task}: {error}") from error
-
-
-def eval_sizes(task) -> list[tuple[str, Any]]:
-    """The sizes to evaluate at, as they were written and as the task means them."""
-    text = task.default_eval_sizes if FLAGS.eval_sizes is None else FLAGS.eval_sizes
-    try:
-        return task.sizes(text)
-    except ValueError as error:
-        raise BadInput(f"--eval_sizes={text}: {error}") from error
+def warn(message: str) -> None:
+    print(f"train.py: warning: {message}", file=sys.stderr, flush=True)
 
 
 def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
@@ -65,141 +51,10 @@ def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
     for name, size in [largest, *((f"of size {written}", size) for written, size in sizes)]:
         vectors = task.vectors_to_remember(size)
         if FLAGS.model == "ntm" and vectors > FLAGS.memory_size:
-            print(
-                f"train.py: warning: sequences {name} have up to {vectors} vectors to remember,"
-                f" more than the {FLAGS.memory_size} locations of --memory_size.",
-                file=sys.stderr,
+            warn(
+                f"sequences {name} have up to {vectors} vectors to remember, more than the"
+                f" {FLAGS.memory_size} locations of --memory_size."
             )
-
-
-def make_models(task) -> tuple[Any, Any]:
-    """The model from the task's inputs to the logits of its targets, and the same for training.
-
-    For training it is also told which steps matter (see `with_steps`), and is compiled.
-    """
-    import ntm_keras
-    from ntm_keras import checkpoints
-    from ntm_keras.keras_compat import keras
-
-    network = make_network(task)
-    inputs = keras.Input([None, task.input_width], name="inputs")
-    steps = keras.Input([None], dtype="bool", name="steps")
-    outputs = network(inputs, mask=steps)
-    trainer = (
-        ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
-        if FLAGS.weight_noise
-        else keras.Model([inputs, steps], outputs)
-    )
-    # Several steps in one call: Keras takes milliseconds between two calls. Calls have to end where
-    # an epoch does, from wherever the run goes on.
-    begins = checkpoints.steps_in(checkpoint_folder())
-    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every, *begins)
-    _compile(
-        trainer,
-        task,
-        optimizer=make_optimizer(),
-        jit_compile=FLAGS.xla,
-        steps_per_execution=steps_per_call,
-    )
-    return keras.Model(inputs, network(inputs)), trainer
-
-
-def make_network(task) -> Callable:
-    """What leads from inputs, and a mask of the steps that matter, to logits."""
-    import ntm_keras
-    from ntm_keras.keras_compat import keras
-
-    if FLAGS.model == "ntm":
-        return ntm_keras.NTM(
-            **flag_values(command_line.MACHINE),
-            output_dim=task.output_width,
-            return_sequences=True,
-            zero_output_for_mask=True,
-            name="ntm",
-        )
-    layers = [
-        keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
-        for index in range(FLAGS.lstm_layers)
-    ]
-    projection = keras.layers.Dense(task.output_width, name="projection")
-
-    def network(inputs, mask=None):
-        for layer in layers:
-            inputs = layer(inputs, mask=mask)
-        return projection(inputs)
-
-    return network
-
-
-def make_optimizer():
-    """The optimizer that the flags describe."""
-    from ntm_keras.keras_compat import keras
-
-    learning_rate = FLAGS.learning_rate
-    if FLAGS.learning_rate_half_life:
-        learning_rate = keras.optimizers.schedules.ExponentialDecay(
-            learning_rate, FLAGS.learning_rate_half_life, 0.5
-        )
-    options = {
-        "global_clipnorm": FLAGS.clip_norm or None,
-        "clipvalue": FLAGS.clip_value or None,
-        "use_ema": FLAGS.ema_momentum > 0,
-        "ema_momentum": FLAGS.ema_momentum,
-    }
-    if FLAGS.optimizer == "adam":
-        return keras.optimizers.Adam(learning_rate, epsilon=FLAGS.adam_epsilon, **options)
-    return keras.optimizers.RMSprop(
-        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
-    )
-
-
-def weight_noise():
-    """The standard deviation of the noise on the weights, as a function of the step if it falls."""
-    from ntm_keras.keras_compat import keras
-
-    if not FLAGS.weight_noise_steps:
-        return FLAGS.weight_noise
-    return keras.optimizers.schedules.PolynomialDecay(
-        FLAGS.weight_noise, FLAGS.weight_noise_steps, FLAGS.weight_noise_end
-    )
-
-
-def with_steps(dataset):
-    """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
-
-    All sequences are padded to one length, for which the training step is compiled once. Under
-    Keras 3 the NTM layer ends its loop with the last step that matters to a batch.
-    """
-    import tensorflow as tf
-
-    def add_steps(inputs, targets, mask):
-        return (inputs, tf.cumsum(mask, axis=1, reverse=True) > 0), targets, mask
-
-    return dataset.map(add_steps).prefetch(tf.data.AUTOTUNE)
-
-
-def _compile(model, task, **arguments) -> None:
-    import ntm_keras
-
-    model.compile(
-        loss=ntm_keras.BitCrossentropy(),
-        weighted_metrics=[
-            ntm_keras.CostPerSequence(),
-            ntm_keras.WrongBitsPerSequence(),
-            *task.measures(),
-            ntm_keras.ShareWithoutError(),
-        ],
-        **arguments,
-    )
-
-
-def make_evaluator(model, task):
-    """The same model for data of many lengths: not under XLA, which compiles each length anew."""
-    from ntm_keras.keras_compat import keras
-
-    evaluator = keras.Model(model.inputs, model.outputs)
-    _compile(evaluator, task, jit_compile=False)
-    return evaluator
 
 
 def evaluation_data(task, sequences: int) -> list[tuple[str, Any]]:
@@ -207,7 +62,7 @@ def evaluation_data(task, sequences: int) -> list[tuple[str, Any]]:
     batch_size = min(sequences, _EVAL_BATCH_SIZE)
     return [
         (written, task.evaluation(size, sequences, batch_size, FLAGS.seed).cache())
-        for written, size in eval_sizes(task)
+        for written, size in building.eval_sizes(task)
     ]
 
 
@@ -249,12 +104,12 @@ def train(task) -> None:
         BadInput: The loss became NaN or infinite, or no checkpoint can be read.
     """
     from ntm_keras import callbacks
-    from ntm_keras.checkpoints import Checkpoints
+    from ntm_keras.callbacks.checkpoints import steps_in
     from ntm_keras.keras_compat import keras
 
     keras.utils.set_random_seed(FLAGS.seed)
-    model, trainer = make_models(task)
-    evaluator = make_evaluator(model, task)
+    model, trainer = building.make_models(task, steps_in(checkpoint_folder()))
+    evaluator = building.make_evaluator(model, task)
 
     def test(step: int) -> dict[str, float]:
         sequences = task.test(step, FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed)
@@ -263,6 +118,10 @@ def train(task) -> None:
     measure, below = task.solved_measure, FLAGS.solved_below or task.solved_below
     averages = callbacks.ShowAveragedWeights() if FLAGS.ema_momentum else None
     guard = callbacks.GuardGradients()
+    best = callbacks.SaveBest(os.path.join(FLAGS.logdir, "best.keras"), f"val_{measure}", model)
+    latest = callbacks.SaveLatest(
+        os.path.join(FLAGS.logdir, "model.keras"), model, FLAGS.checkpoint_seconds
+    )
     stop = callbacks.StopWhenSolved(
         below, lambda step: test(step)[measure], f"val_{measure}", FLAGS.solved_times
     )
@@ -270,8 +129,8 @@ def train(task) -> None:
     for callback in (guard, averages):
         if callback:
             callback.set_model(trainer)
-    variables = {**guard.variables, **stop.variables, **clock.variables}
-    checkpoints = Checkpoints(
+    variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
+    checkpoints = callbacks.Checkpoints(
         checkpoint_folder(), variables, averages, seconds=FLAGS.checkpoint_seconds
     )
     step = restore(checkpoints, trainer)
@@ -280,11 +139,23 @@ def train(task) -> None:
     if step and not is_over:
         with shown():
             is_over = stop.is_solved(step)
+
+    def save() -> None:
+        try:
+            checkpoints.write()
+            with shown():
+                latest.save()
+        except OSError as error:
+            warn(f"{error}.")
+
     if not is_over:
         say_what_comes(measure, below, step)
+        written = [*logs_of(task, evaluator), latest, best]
         in_order = [callbacks.StopAfter(FLAGS.steps), averages, guard]
-        in_order += [*make_callbacks(task, model, evaluator), stop, clock, checkpoints]
-        in_order += [callbacks.StopOnSignal(checkpoints.write)]
+        in_order += [callbacks.StopWhenNotFinite()]
+        in_order += [callbacks.forgiving(each, warn) for each in written]
+        in_order += [stop, clock, callbacks.forgiving(checkpoints, warn)]
+        in_order += [callbacks.StopOnSignal(save)]
         fit(trainer, task, checkpoints, [each for each in in_order if each])
     with shown():
         steps = int(trainer.optimizer.iterations)
@@ -318,7 +189,7 @@ def restore(checkpoints, trainer) -> int:
     except (OSError, ValueError) as error:
         raise BadInput(f"{error}; --overwrite starts anew.") from error
     for complaint in complaints:
-        print(f"train.py: warning: {complaint.message}", file=sys.stderr)
+        warn(f"{complaint.message}.")
     if step:
         run_folder.forget_events_after(FLAGS.logdir, step)
     else:
@@ -329,6 +200,7 @@ def restore(checkpoints, trainer) -> int:
 def fit(trainer, task, checkpoints, callbacks: list) -> None:
     """Trains on; says what to do where training ends before its time."""
     from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
+    from ntm_keras.callbacks.checkpoints import steps_in
 
     validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
     step = int(trainer.optimizer.iterations)
@@ -338,11 +210,13 @@ def fit(trainer, task, checkpoints, callbacks: list) -> None:
             # An epoch ends with a validation; one that was interrupted is brought to its end first.
             epoch, done = divmod(step, FLAGS.validate_every)
             trainer.fit(
-                with_steps(task.training(FLAGS.batch_size, FLAGS.seed, step, FLAGS.mix_lengths)),
+                building.with_steps(
+                    task.training(FLAGS.batch_size, FLAGS.seed, step, FLAGS.mix_lengths)
+                ),
                 initial_epoch=epoch,
                 epochs=epoch + 1 if done else epochs,
                 steps_per_epoch=min(FLAGS.steps - step, FLAGS.validate_every - done),
-                validation_data=with_steps(validation),
+                validation_data=building.with_steps(validation),
                 callbacks=callbacks,
                 shuffle=False,
                 verbose=1 if sys.stdout.isatty() else 2,
@@ -357,22 +231,24 @@ def fit(trainer, task, checkpoints, callbacks: list) -> None:
             "Try a smaller --learning_rate or a --clip_norm."
         ) from error
     except StoppedBySignalError as error:
+        again = shlex.join([sys.executable, sys.argv[0], f"--logdir={FLAGS.logdir}"])
+        kept = steps_in(checkpoint_folder())
         print(
-            f"\nStopped by {error} after {int(trainer.optimizer.iterations)} steps. To go on:\n"
-            f"  {shlex.join([sys.executable, sys.argv[0], f'--logdir={FLAGS.logdir}'])}"
+            f"\nStopped by {error} after {int(trainer.optimizer.iterations)} steps. "
+            + (f"To go on from step {kept[-1]}:\n  {again}" if kept else "None could be kept.")
         )
         sys.exit(128 + error.number)
 
 
-def make_callbacks(task, model, evaluator) -> list:
-    """What a run writes while it trains: scalars, images, and the model."""
+def logs_of(task, evaluator) -> list:
+    """What writes for TensorBoard while a run trains: scalars and images."""
     from ntm_keras import callbacks
 
-    train_log, validation_log, saved_model = (
-        os.path.join(FLAGS.logdir, name) for name in ("train", "validation", "model.keras")
+    train_log, validation_log = (
+        os.path.join(FLAGS.logdir, name) for name in ("train", "validation")
     )
     data = evaluation_data(task, _SIZE_SEQUENCES)
-    inputs, targets, mask = list(with_steps(data[0][1]))[0]
+    inputs, targets, mask = list(building.with_steps(data[0][1]))[0]
 
     def at_sizes() -> dict[str, float]:
         records = measure(evaluator, data)
@@ -383,7 +259,6 @@ def make_callbacks(task, model, evaluator) -> list:
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),
         *(pictures if FLAGS.model == "ntm" else []),
-        callbacks.SafeCheckpoint(saved_model, model),
     ]
 
 
@@ -397,7 +272,6 @@ def report(solved: bool, steps: int, seconds: float, tested: dict[str, float]) -
         **_per_sequence(tested),
         "flags": flag_values(*command_line.GROUPS),
     }
-    _write_json("result.json", result)
     measured = ", ".join(f"{_title(name)} {tested[name]:.4f}" for name in _per_sequence(tested))
     print(
         f"\n{'Solved' if solved else 'Not solved'} after {steps} steps,"
@@ -405,6 +279,7 @@ def report(solved: bool, steps: int, seconds: float, tested: dict[str, float]) -
         f"On fresh sequences, per sequence: {measured}.\n"
         f"{where_to_look()}"
     )
+    _write_json("result.json", result)
 
 
 def where_to_look() -> str:
@@ -420,11 +295,13 @@ def write_settings(logdir: str) -> None:
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
+    from ntm_keras.callbacks import EventLog
+
     settings = flag_values(*command_line.GROUPS)
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in settings.items()]
     command = shlex.join(["python", *sys.argv])
-    with tf.summary.create_file_writer(logdir).as_default():
+    with EventLog(logdir).writing():
         tf.summary.text("command line", f"    {command}", step=0)
         tf.summary.text("flags", "\n".join(table), step=0)
         hparams.hparams(
@@ -444,11 +321,11 @@ def evaluate(task) -> None:
         raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
     step = last_step()
     data = evaluation_data(task, FLAGS.eval_sequences)
-    records = measure(make_evaluator(model, task), data)
-    _write_json("eval.json", records)
-    write_evaluation(model, step, records, data)
+    records = measure(building.make_evaluator(model, task), data)
     print(table(records))
     show_example(model, *data[0])
+    _write_json("eval.json", records)
+    write_evaluation(model, step, records, data)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -490,7 +367,7 @@ def write_evaluation(model, step: int, records: list[dict[str, Any]], data: list
     from ntm_keras import callbacks
     from ntm_keras.trace import trace_model
 
-    with tf.summary.create_file_writer(os.path.join(FLAGS.logdir, "eval")).as_default():
+    with callbacks.EventLog(os.path.join(FLAGS.logdir, "eval")).writing():
         for record, (written, dataset) in zip(records, data):
             inputs, targets, mask = next(iter(dataset))
             for name, value in _at_size(record).items():
@@ -526,11 +403,21 @@ def _write_json(name: str, content: Any) -> None:
         raise BadInput(f"{path} cannot be written: {error}") from error
 
 
-def main(argv: list[str]) -> None:
+def checked_task(argv: list[str]) -> Task:
+    """The task that the flags describe.
+
+    Raises:
+        BadInput: Something is left of the command line, or limits or sizes make no sense.
+    """
     if argv[1:]:
         raise BadInput(f"unexpected argument {argv[1]!r}: flags begin with --.")
-    task = make_task()
-    warn_of_small_memory(task, eval_sizes(task))
+    task = building.make_task()
+    warn_of_small_memory(task, building.eval_sizes(task))
+    return task
+
+
+def main(argv: list[str]) -> None:
+    task = checked_task(argv)
     if FLAGS.mode == "train":
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         FLAGS.logdir = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
@@ -546,7 +433,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     try:
         app.run(main, flags_parser=command_line.parse)
-    except BadInput as error:
+    except (BadInput, OSError) as error:
         sys.exit(f"train.py: {error}")
     except KeyboardInterrupt:
         sys.exit("train.py: interrupted.")

@@ -16,18 +16,17 @@ from absl import app
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-import train
-from configs import command_line
+from configs import building, command_line
 
 _WARM_UP, _STEPS = 10, 200
 
 
 def main(_) -> None:
-    flags = train.FLAGS
-    task = train.make_task()
-    _, trainer = train.make_models(task)
+    flags = building.FLAGS
+    task = building.make_task()
+    _, trainer = building.make_models(task)
     training = task.training(flags.batch_size, flags.seed, mix_lengths=flags.mix_lengths)
-    batches = iter(train.with_steps(training))
+    batches = iter(building.with_steps(training))
     waited = stepped = 0.0
     for number in range(-_WARM_UP, _STEPS):
         start = time.perf_counter()

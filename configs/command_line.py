@@ -101,6 +101,7 @@ flags.DEFINE_integer(
     0,
     "Halve the learning rate, smoothly, every so many steps; 0: keep it.",
     0,
+    10**9,
     module_name=TRAINING,
 )
 flags.DEFINE_float(
@@ -154,8 +155,9 @@ flags.DEFINE_boolean(
 flags.DEFINE_integer(
     "validate_every",
     100,
-    "Training steps between two validations; the run is saved as often.",
+    "Training steps between two validations; the run is saved then, if it is time.",
     1,
+    10**9,
     module_name=TRAINING,
 )
 flags.DEFINE_float(
@@ -308,7 +310,7 @@ def parse(argv: list[str]) -> list[str]:
         BadInput: A flag or a flagfile is wrong, or contradicts the run in --logdir.
     """
     flagfiles, own = _take("flagfile", argv[1:])
-    underneath = [(path, _read_flagfile(path)) for path in flagfiles]
+    underneath = [(path or "", _read_flagfile(path or "")) for path in flagfiles]
 
     everything = [token for _, tokens in underneath for token in tokens] + own
     wants_help = bool({"--help", "--helpshort", "-h"} & set(own))
@@ -337,20 +339,20 @@ def parse(argv: list[str]) -> list[str]:
     return argv[:1] + left
 
 
-def _take(name: str, tokens: list[str]) -> tuple[list[str], list[str]]:
+def _take(name: str, tokens: list[str]) -> tuple[list[str | None], list[str]]:
     """The values that a flag is given in a command line, and the command line without it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(f"--{name}", f"-{name}", action="append", default=[], dest="values")
-    try:
-        taken, left = parser.parse_known_args(tokens)
-    except argparse.ArgumentError as error:
-        raise BadInput(f"--{name}: {error.message}") from error
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        f"--{name}", f"-{name}", action="append", nargs="?", default=[], dest="values"
+    )
+    taken, left = parser.parse_known_args(tokens)
     return taken.values, left
 
 
 def _latest(name: str, default: str, tokens: list[str]) -> str:
     """The value that a flag has after a command line."""
-    return ([default] + _take(name, tokens)[0])[-1]
+    values = [value for value in _take(name, tokens)[0] if value is not None]
+    return [default, *values][-1]
 
 
 def _give_values(tokens: list[str], where: str) -> list[str]:

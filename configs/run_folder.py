@@ -15,7 +15,7 @@ from configs.command_line import GROUPS, SETTINGS, BadInput, flag_values
 FLAGS = flags.FLAGS
 
 # What a run writes beside its settings and the event files.
-_FILES = ("result.json", "eval.json", "model.keras")
+_FILES = ("result.json", "eval.json", "model.keras", "best.keras")
 _FOLDERS = ("checkpoints", "train", "validation", "eval")
 
 

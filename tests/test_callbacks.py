@@ -1,6 +1,8 @@
 import math
 import pathlib
 import re
+import shutil
+import types
 
 import numpy as np
 import pytest
@@ -232,15 +234,98 @@ def test_training_goes_on_with_its_own_weights():
             np.testing.assert_array_equal(weight, other)
 
 
-def test_a_checkpoint_is_the_model_after_the_last_epoch(tmp_path):
+@pytest.mark.parametrize("seconds, saves", [(0.0, 4), (3600.0, 2)])
+def test_the_latest_model_is_saved_no_more_often_than_asked_and_at_the_end(
+    tmp_path, monkeypatch, seconds, saves
+):
     model = make_model()
     path = str(tmp_path / "model.keras")
-    fit(model, callbacks.SafeCheckpoint(path))
+    latest = callbacks.SaveLatest(path, seconds=seconds)
+    saved_at = []
+    monkeypatch.setattr(
+        latest, "save", lambda: saved_at.append(1) or callbacks.SaveLatest.save(latest)
+    )
+    fit(model, latest, epochs=3)
+    assert len(saved_at) == saves
     loaded = keras.models.load_model(path)
     inputs = next(iter(sequences()))[0]
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
-    assert int(loaded.optimizer.iterations) == 4
+    assert int(loaded.optimizer.iterations) == 6
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_the_best_model_is_that_of_the_lowest_value(tmp_path):
+    model = make_model()
+    path = str(tmp_path / "best.keras")
+    best = callbacks.SaveBest(path, "loss")
+    best.set_model(model)
+    for step, loss in enumerate([3.0, math.nan, 2.0, 5.0, 2.0]):
+        model.set_weights([np.full(weight.shape, step) for weight in model.get_weights()])
+        best.on_epoch_end(step, {"loss": loss})
+    for weight in keras.models.load_model(path).get_weights():
+        np.testing.assert_array_equal(weight, 2)
+    assert float(best.variables["lowest"]) == 2.0
+
+
+def test_a_model_that_cannot_be_saved_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    path.write_text("the one before")
+
+    def save_half(path):
+        pathlib.Path(path).write_text("half")
+        raise OSError("No space left on device")
+
+    latest = callbacks.SaveLatest(str(path), types.SimpleNamespace(save=save_half))
+    with pytest.raises(OSError, match="model.keras cannot be written: No space left"):
+        latest.save()
+    assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+    assert path.read_text() == "the one before"
+
+
+def test_training_goes_on_where_a_forgiven_callback_cannot_write(tmp_path):
+    class Removes(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 0:
+                shutil.rmtree(tmp_path / "run")
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    complaints = []
+    written = [
+        callbacks.ScalarLog(str(folder), batch_size=4),
+        callbacks.SaveLatest(str(folder / "model.keras"), seconds=0.0),
+        callbacks.Checkpoints(str(folder / "checkpoints"), seconds=0.0),
+    ]
+    forgiven = [callbacks.forgiving(each, complaints.append) for each in written]
+    model = make_model()
+    fit(model, *forgiven, Removes(), epochs=3)
+    assert int(model.optimizer.iterations) == 6
+    assert len(complaints) == 3  # one for each, though each failed twice
+    for complaint, name in zip(sorted(complaints), ("checkpoints", "model.keras", "train")):
+        assert f"{folder / name}" in complaint and "cannot be written" in complaint
+    assert not folder.exists()
+
+
+def test_other_errors_are_not_forgiven():
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise ValueError("a mistake")
+
+    with pytest.raises(ValueError, match="a mistake"):
+        fit(make_model(), callbacks.forgiving(Fails(), print))
+
+
+def test_events_begin_another_file_after_one_that_could_not_be_written(tmp_path, monkeypatch):
+    log = callbacks.EventLog(str(tmp_path))
+    with log.writing():
+        tf.summary.scalar("loss", 1.0, step=1)
+    with pytest.raises(OSError, match=f"{tmp_path} cannot be written: No space left"):
+        with log.writing():
+            raise tf.errors.ResourceExhaustedError(None, None, "file; No space left\n\tFailed")
+    with log.writing():
+        tf.summary.scalar("loss", 1.0, step=3)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert [step for _, step, _ in events(tmp_path)] == [1, 3]
 
 
 def test_what_is_not_finite_is_named():
@@ -254,30 +339,26 @@ def test_what_is_not_finite_is_named():
     weights = model.trainable_variables
     weights[-1].assign(tf.fill(weights[-1].shape, math.nan))
     with pytest.raises(callbacks.NonFiniteLossError) as error:
-        fit(model, callbacks.SafeCheckpoint("never written.keras"))
+        fit(model, callbacks.StopWhenNotFinite())
     named = re.search("with (.*) not finite; the first .* that of (.*) in step 1", str(error.value))
     names = [getattr(weight, "path", weight.name) for weight in weights]
     assert named and named[1] == names[-1] and named[2] in names
 
 
 @pytest.mark.parametrize("when", ["training", "validation"])
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(tmp_path, when):
+def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(tmp_path, when):
     model = make_model()
-    path = tmp_path / "model.keras"
-    fit(model, callbacks.SafeCheckpoint(str(path)), epochs=1)
-    saved = path.read_bytes()
 
     def spoilt(inputs, targets, mask):
         return inputs, targets * math.nan, mask
 
     data = {"training": sequences().map(spoilt), "validation": sequences()}[when]
     validation = {"training": None, "validation": sequences().map(spoilt)}[when]
-    checkpoint = callbacks.SafeCheckpoint(str(path))
+    path = tmp_path / "model.keras"
+    in_order = [callbacks.StopWhenNotFinite(), callbacks.SaveLatest(str(path))]
     with pytest.raises(callbacks.NonFiniteLossError, match="loss became nan by training step"):
-        model.fit(
-            data, validation_data=validation, callbacks=[checkpoint], verbose=0, shuffle=False
-        )
-    assert path.read_bytes() == saved
+        model.fit(data, validation_data=validation, callbacks=in_order, verbose=0, shuffle=False)
+    assert not path.exists()
 
 
 def test_training_stops_after_so_many_steps():

@@ -3,8 +3,7 @@ import pytest
 import tensorflow as tf
 
 from ntm_keras import NoisyModel
-from ntm_keras.callbacks import ShowAveragedWeights, StopAfter
-from ntm_keras.checkpoints import Checkpoints
+from ntm_keras.callbacks import Checkpoints, ShowAveragedWeights, StopAfter
 from ntm_keras.keras_compat import keras
 
 INPUTS = np.linspace(-1, 1, 24).reshape(8, 3).astype("float32")

@@ -6,7 +6,7 @@ import pytest
 from absl.testing import flagsaver
 from test_train import ROOT, flags_of
 
-import train
+from configs import building
 from ntm_keras.keras_compat import keras
 from tasks import task_class
 
@@ -50,20 +50,20 @@ def test_there_are_settings_of_three_models_for_every_task():
 @pytest.mark.parametrize("name", PAPER)
 def test_networks_have_about_as_many_weights_as_the_paper_s(name):
     values = flags_of(f"--flagfile={config(name)}")
-    train.FLAGS.mark_as_parsed()
+    building.FLAGS.mark_as_parsed()
     of_network = {
         flag: values[flag]
         for flag in (
             "model",
             "lstm_layers",
             "lstm_units",
-            *train.flag_values(train.command_line.MACHINE),
+            *building.flag_values(building.MACHINE),
         )
     }
     task = task_class(values["task"])()
     with flagsaver.flagsaver(**of_network):
         inputs = keras.Input([None, task.input_width])
-        model = keras.Model(inputs, train.make_network(task)(inputs))
+        model = keras.Model(inputs, building.make_network(task)(inputs))
     weights = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     ours, paper, _, _ = PAPER[name]
     assert weights == ours

@@ -92,6 +92,13 @@ def test_the_run_s_flags_are_a_flagfile_that_makes_the_same_run(run):
     assert flags_of(f"--flagfile={logdir / 'flags.cfg'}") == flags
 
 
+@pytest.mark.parametrize("name", ["model.keras", "best.keras"])
+def test_the_last_model_and_the_best_are_kept(run, name):
+    logdir, _ = run
+    model = keras.models.load_model(str(logdir / name), compile=False)
+    assert model(np.zeros([1, 5, 3])).shape == (1, 5, 2)
+
+
 def test_runs_with_the_same_flags_are_the_same_bit_for_bit(twins):
     folders = [logdir for logdir, _ in twins]
     first, twin = (json.loads((folder / "result.json").read_text()) for folder in folders)

@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import math
 import pathlib
+import re
+import shutil
 import time
 import warnings
 from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras.callbacks.tensorboard import reason
 from ntm_keras.keras_compat import keras
 
 
@@ -51,6 +54,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._seconds = seconds
         self._written_at = -math.inf
 
+    def on_train_begin(self, logs=None):
+        self._folder.mkdir(parents=True, exist_ok=True)
+
     def on_epoch_end(self, epoch, logs=None):
         if time.monotonic() - self._written_at >= self._seconds:
             self.write()
@@ -59,18 +65,44 @@ class Checkpoints(keras.callbacks.Callback):
         self.write()
 
     def write(self) -> None:
-        """Writes the state as it is now, and removes the oldest."""
+        """Writes the state as it is now, and removes the oldest.
+
+        Raises:
+            OSError: It cannot be written. The states before stay.
+        """
         path = self._folder / f"step-{int(self.model.optimizer.iterations):09d}"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._write(path)
+        except (OSError, tf.errors.OpError) as error:
+            self._remove_unfinished()
+            said = reason(error) if isinstance(error, tf.errors.OpError) else error
+            raise OSError(f"{path} cannot be written: {said}") from error
+        for old in _finished(self._folder)[: -self._keep]:
+            self._remove(old.stem)
+        self._written_at = time.monotonic()
+
+    def _write(self, path: pathlib.Path) -> None:
+        self._folder.mkdir(exist_ok=True)
         with self._averages.hidden() if self._averages else contextlib.nullcontext():
             self._state().write(str(path))
         unfinished = path.with_suffix(".part")
         unfinished.write_text(_digests(path), encoding="utf-8")
         unfinished.replace(path.with_suffix(".sha256"))
-        for old in _finished(self._folder)[: -self._keep]:
-            for file in self._folder.glob(f"{old.stem}.*"):
-                file.unlink()
-        self._written_at = time.monotonic()
+
+    def _remove(self, name: str) -> None:
+        """Removes the files of a state: first that of its digests, without which it is none."""
+        files = self._folder.glob(f"{name}[._]*")
+        for file in sorted(files, key=lambda file: file.suffix != ".sha256"):
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
+
+    def _remove_unfinished(self) -> None:
+        finished = {path.stem for path in _finished(self._folder)}
+        states = {re.split("[._]", file.name)[0] for file in self._folder.glob("step-*")}
+        for name in states - finished:
+            self._remove(name)
 
     def restore(self, model: keras.Model) -> int:
         """Gives a compiled model and the given variables the latest state that is whole.
@@ -85,6 +117,7 @@ class Checkpoints(keras.callbacks.Callback):
             ValueError: The state is that of another model, or of another Keras.
         """
         self.set_model(model)
+        self._remove_unfinished()
         finished = _finished(self._folder)
         for path in reversed(finished):
             if path.read_text(encoding="utf-8", errors="replace") == _digests(path):

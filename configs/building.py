@@ -1,0 +1,163 @@
+"""What the flags describe: the task, its data, the models and their optimizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from absl import flags
+
+from configs.command_line import MACHINE, TASK, BadInput, flag_values
+from tasks import task_class
+from tasks.task import Task
+
+FLAGS = flags.FLAGS
+
+
+def make_task() -> Task:
+    """The task that the flags describe."""
+    try:
+        return task_class(FLAGS.task)(**flag_values(TASK))
+    except ValueError as error:
+        raise BadInput(f"--task={FLAGS.task}: {error}") from error
+
+
+def eval_sizes(task: Task) -> list[tuple[str, Any]]:
+    """The sizes to evaluate at, as they were written and as the task means them."""
+    text = task.default_eval_sizes if FLAGS.eval_sizes is None else FLAGS.eval_sizes
+    try:
+        return task.sizes(text)
+    except ValueError as error:
+        raise BadInput(f"--eval_sizes={text}: {error}") from error
+
+
+def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
+    """The model from the task's inputs to the logits of its targets, and the same for training.
+
+    For training it is also told which steps matter (see `with_steps`), and is compiled.
+
+    Args:
+        task: The task.
+        ends: Training steps, beside those of validations, at which a call of it has to end.
+    """
+    import ntm_keras
+    from ntm_keras.keras_compat import keras
+
+    network = make_network(task)
+    inputs = keras.Input([None, task.input_width], name="inputs")
+    steps = keras.Input([None], dtype="bool", name="steps")
+    outputs = network(inputs, mask=steps)
+    trainer = (
+        ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
+        if FLAGS.weight_noise
+        else keras.Model([inputs, steps], outputs)
+    )
+    # Several steps in one call: Keras takes milliseconds between two calls.
+    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every, *ends)
+    _compile(
+        trainer,
+        task,
+        optimizer=make_optimizer(),
+        jit_compile=FLAGS.xla,
+        steps_per_execution=steps_per_call,
+    )
+    return keras.Model(inputs, network(inputs)), trainer
+
+
+def make_network(task: Task) -> Callable:
+    """What leads from inputs, and a mask of the steps that matter, to logits."""
+    import ntm_keras
+    from ntm_keras.keras_compat import keras
+
+    if FLAGS.model == "ntm":
+        return ntm_keras.NTM(
+            **flag_values(MACHINE),
+            output_dim=task.output_width,
+            return_sequences=True,
+            zero_output_for_mask=True,
+            name="ntm",
+        )
+    layers = [
+        keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
+        for index in range(FLAGS.lstm_layers)
+    ]
+    projection = keras.layers.Dense(task.output_width, name="projection")
+
+    def network(inputs, mask=None):
+        for layer in layers:
+            inputs = layer(inputs, mask=mask)
+        return projection(inputs)
+
+    return network
+
+
+def make_optimizer() -> Any:
+    """The optimizer that the flags describe."""
+    from ntm_keras.keras_compat import keras
+
+    learning_rate = FLAGS.learning_rate
+    if FLAGS.learning_rate_half_life:
+        learning_rate = keras.optimizers.schedules.ExponentialDecay(
+            learning_rate, FLAGS.learning_rate_half_life, 0.5
+        )
+    options = {
+        "global_clipnorm": FLAGS.clip_norm or None,
+        "clipvalue": FLAGS.clip_value or None,
+        "use_ema": FLAGS.ema_momentum > 0,
+        "ema_momentum": FLAGS.ema_momentum,
+    }
+    if FLAGS.optimizer == "adam":
+        return keras.optimizers.Adam(learning_rate, epsilon=FLAGS.adam_epsilon, **options)
+    return keras.optimizers.RMSprop(
+        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+    )
+
+
+def weight_noise() -> Any:
+    """The standard deviation of the noise on the weights, as a function of the step if it falls."""
+    from ntm_keras.keras_compat import keras
+
+    if not FLAGS.weight_noise_steps:
+        return FLAGS.weight_noise
+    return keras.optimizers.schedules.PolynomialDecay(
+        FLAGS.weight_noise, FLAGS.weight_noise_steps, FLAGS.weight_noise_end
+    )
+
+
+def with_steps(dataset: Any) -> Any:
+    """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
+
+    All sequences are padded to one length, for which the training step is compiled once. Under
+    Keras 3 the NTM layer ends its loop with the last step that matters to a batch.
+    """
+    import tensorflow as tf
+
+    def add_steps(inputs, targets, mask):
+        return (inputs, tf.cumsum(mask, axis=1, reverse=True) > 0), targets, mask
+
+    return dataset.map(add_steps).prefetch(tf.data.AUTOTUNE)
+
+
+def _compile(model: Any, task: Task, **arguments: Any) -> None:
+    import ntm_keras
+
+    model.compile(
+        loss=ntm_keras.BitCrossentropy(),
+        weighted_metrics=[
+            ntm_keras.CostPerSequence(),
+            ntm_keras.WrongBitsPerSequence(),
+            *task.measures(),
+            ntm_keras.ShareWithoutError(),
+        ],
+        **arguments,
+    )
+
+
+def make_evaluator(model: Any, task: Task) -> Any:
+    """The same model for data of many lengths: not under XLA, which compiles each length anew."""
+    from ntm_keras.keras_compat import keras
+
+    evaluator = keras.Model(model.inputs, model.outputs)
+    _compile(evaluator, task, jit_compile=False)
+    return evaluator

@@ -1,0 +1,76 @@
+"""Averaged weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from ntm_keras.keras_compat import keras
+
+
+class ShowAveragedWeights(keras.callbacks.Callback):
+    """Between two epochs gives the model the averaged weights: to validate, to save, to draw.
+
+    The model's optimizer must average them (`use_ema=True`). This callback has to come before
+    those that are to see them. After training the model keeps them.
+
+    Raises:
+        ValueError: When training begins: the optimizer does not average.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_weights: list[np.ndarray] = []
+
+    def on_train_begin(self, logs=None):
+        self._own_weights = []
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        if not optimizer.use_ema:
+            raise ValueError(
+                "The model's optimizer must average the weights: use_ema=True. "
+                f"Received: use_ema={optimizer.use_ema}"
+            )
+
+    def on_test_begin(self, logs=None):
+        self._show()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._show()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._hide()
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """A context in which the model has the averages."""
+        were_hidden = not self._own_weights
+        self._show()
+        try:
+            yield
+        finally:
+            if were_hidden:
+                self._hide()
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """A context in which the model has its own weights."""
+        were_shown = bool(self._own_weights)
+        self._hide()
+        try:
+            yield
+        finally:
+            if were_shown:
+                self._show()
+
+    def _hide(self) -> None:
+        for weight, value in zip(self.model.trainable_variables, self._own_weights):
+            weight.assign(value)
+        self._own_weights = []
+
+    def _show(self) -> None:
+        weights = self.model.trainable_variables
+        if not self._own_weights:
+            self._own_weights = [np.array(weight) for weight in weights]
+            self.model.optimizer.finalize_variable_values(weights)

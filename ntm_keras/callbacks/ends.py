@@ -1,0 +1,151 @@
+"""When a training ends, and how long it took."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ntm_keras.keras_compat import keras
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends training after so many steps, in the middle of an epoch if need be.
+
+    Args:
+        steps: Training steps since the optimizer was made.
+    """
+
+    def __init__(self, steps: int):
+        super().__init__()
+        self._steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) >= self._steps:
+            self.model.stop_training = True
+
+
+class StopWhenSolved(keras.callbacks.Callback):
+    """Ends training when the validation, and then a test on fresh data, is below a threshold.
+
+    A validation set that is looked at after every epoch is passed by luck sooner or later; the
+    test, made only when it is passed, need not be small.
+
+    Args:
+        below: The threshold.
+        test: Called with the number of training steps; returns what is compared with `below`.
+        monitor: What of the logs is compared with `below`.
+        times: How many validations in a row must be below it before the test is made.
+    """
+
+    def __init__(
+        self,
+        below: float,
+        test: Callable[[int], float],
+        monitor: str = "val_wrong_bits_per_sequence",
+        times: int = 1,
+    ):
+        super().__init__()
+        self._below = below
+        self._test = test
+        self._monitor = monitor
+        self._times = times
+        # What a checkpoint has to keep.
+        self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        passes = (logs or {}).get(self._monitor, math.inf) < self._below
+        passed = self.variables["passed_in_a_row"]
+        passed.assign(passed + 1 if passes else 0)
+        if self.is_solved(int(self.model.optimizer.iterations)):
+            self.model.stop_training = True
+
+    def is_solved(self, step: int) -> bool:
+        """Whether enough validations were passed, and the test at this step is passed too."""
+        if self.variables["passed_in_a_row"] < self._times:
+            return False
+        return self._test(step) < self._below
+
+
+class RunTime(keras.callbacks.Callback):
+    """Counts the seconds of a training, whatever number of processes it took.
+
+    Args:
+        started: When this process started, by `time.perf_counter`.
+    """
+
+    def __init__(self, started: float):
+        super().__init__()
+        self._since = started
+        # What a checkpoint has to keep.
+        self.variables = {"seconds": tf.Variable(0.0, trainable=False, dtype=tf.float64)}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seconds()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds()
+
+    def seconds(self) -> float:
+        """The seconds until now."""
+        now = time.perf_counter()
+        self.variables["seconds"].assign_add(now - self._since)
+        self._since = now
+        return float(self.variables["seconds"])
+
+
+class StoppedBySignalError(Exception):
+    """Training was asked to end; `number` is the signal's."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
+
+    After the last step of an epoch its validation is waited for. It has to come after the
+    callbacks whose work is to be done by then.
+
+    Args:
+        save: Called before training ends.
+
+    Raises:
+        StoppedBySignalError: In training, after a signal.
+    """
+
+    def __init__(self, save: Callable[[], None]):
+        super().__init__()
+        self._save = save
+        self._received: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_begin(self, logs=None):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._receive)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch + 1 < self.params["steps"]:
+            self._end_if_asked_to()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._end_if_asked_to()
+
+    def _end_if_asked_to(self) -> None:
+        if self._received is not None:
+            self._save()
+            raise StoppedBySignalError(self._received)
+
+    def on_train_end(self, logs=None):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self._received = number
+        for each in self._handlers:
+            signal.signal(each, signal.SIG_DFL)

@@ -1,0 +1,84 @@
+"""The model as it is trained, in a file of its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+import tensorflow as tf
+
+from ntm_keras.keras_compat import keras
+
+
+class SaveLatest(keras.callbacks.Callback):
+    """Saves the model after an epoch, and when training ends.
+
+    Args:
+        path: Where to save, ending in `.keras`. The file is written beside and renamed, so that
+            there is always a whole one.
+        saved: What to save; by default the model that is trained.
+        seconds: The least time between two epochs after which it is saved.
+
+    Raises:
+        OSError: In training, when the file cannot be written. What was saved last stays.
+    """
+
+    def __init__(self, path: str, saved: keras.Model | None = None, seconds: float = 30.0):
+        super().__init__()
+        self._path = path
+        self._saved = saved
+        self._seconds = seconds
+        self._saved_at = -math.inf
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self._saved_at >= self._seconds:
+            self.save()
+
+    def on_train_end(self, logs=None):
+        self.save()
+
+    def save(self) -> None:
+        """Saves the model as it is now."""
+        _save(self._saved or self.model, self._path)
+        self._saved_at = time.monotonic()
+
+
+class SaveBest(keras.callbacks.Callback):
+    """Saves the model after every epoch that is better than all before.
+
+    Args:
+        path: Where to save, ending in `.keras`. The file is written beside and renamed, so that
+            there is always a whole one.
+        monitor: What of the logs is lower, the better.
+        saved: What to save; by default the model that is trained.
+
+    Raises:
+        OSError: In training, when the file cannot be written. What was saved last stays.
+    """
+
+    def __init__(self, path: str, monitor: str = "val_loss", saved: keras.Model | None = None):
+        super().__init__()
+        self._path = path
+        self._monitor = monitor
+        self._saved = saved
+        # What a checkpoint has to keep.
+        self.variables = {"lowest": tf.Variable(math.inf, trainable=False)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self._monitor, math.inf)
+        if value < self.variables["lowest"]:
+            _save(self._saved or self.model, self._path)
+            self.variables["lowest"].assign(value)
+
+
+def _save(model: keras.Model, path: str) -> None:
+    root, extension = os.path.splitext(path)
+    unfinished = f"{root}.part{extension}"
+    try:
+        model.save(unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+        raise OSError(f"{path} cannot be written: {error}") from error

@@ -1,0 +1,135 @@
+"""Numbers that are too large: gradients that overflow, and a loss that is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ntm_keras.keras_compat import keras
+
+
+class GuardGradients(keras.callbacks.Callback):
+    """Leaves out gradients that overflow, and tells in the logs how large they are.
+
+    Back through many steps a gradient can grow beyond all numbers while the loss is still sound.
+    Even clipped to a norm it would turn the weights into NaN; here zeros take its place.
+
+    Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
+    `gradients_left_out`, how many of the model's training steps were without one.
+
+    It has to come before the callbacks that are to see its logs. A model that was fitted without
+    it before has to be compiled again.
+    """
+
+    def set_model(self, model: Any) -> None:
+        super().set_model(model)
+        if not hasattr(model.optimizer, "gradient_norm"):
+            _guard(model.optimizer)
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """What a checkpoint has to keep, once there is a model."""
+        names = "gradient_norm", "gradients_left_out", "first_left_out"
+        return {name: getattr(self.model.optimizer, name) for name in names}
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs["gradient_norm"] = float(self.model.optimizer.gradient_norm)
+            logs["gradients_left_out"] = int(self.model.optimizer.gradients_left_out)
+
+
+def _guard(optimizer: Any) -> None:
+    """Makes an optimizer look at what it is given: no callback sees the gradients."""
+    optimizer.gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
+    optimizer.gradients_left_out = tf.Variable(0, trainable=False, name="gradients_left_out")
+    # In which step the first one was left out, and which of the gradients was the largest there.
+    optimizer.first_left_out = tf.Variable([0, 0], trainable=False, name="first_left_out")
+    apply_gradients = optimizer.apply_gradients
+
+    def guarded(grads_and_vars, *args, **kwargs):
+        gradients, variables = zip(*grads_and_vars)
+        norm = tf.linalg.global_norm(gradients)
+        is_finite = tf.math.is_finite(norm)
+        optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
+        is_first = ~is_finite & (optimizer.gradients_left_out == 0)
+        step = tf.cast(optimizer.iterations, tf.int32) + 1
+        optimizer.first_left_out.assign(
+            tf.cond(
+                is_first,
+                lambda: tf.stack([step, _number_of_largest(gradients)]),
+                lambda: tf.identity(optimizer.first_left_out),
+            )
+        )
+        optimizer.gradients_left_out.assign_add(tf.cast(~is_finite, tf.int32))
+        gradients = [
+            None if each is None else tf.where(is_finite, each, tf.zeros_like(each))
+            for each in gradients
+        ]
+        return apply_gradients(zip(gradients, variables), *args, **kwargs)
+
+    optimizer.apply_gradients = guarded
+
+
+def _number_of_largest(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """Which of the gradients has the largest number, or one that is NaN."""
+
+    def largest(gradient):
+        size = tf.cast(tf.abs(gradient), tf.float32)
+        return tf.reduce_max(tf.where(tf.math.is_nan(size), math.inf, size))
+
+    sizes = [tf.constant(0.0) if each is None else largest(each) for each in gradients]
+    return tf.argmax(sizes, output_type=tf.int32)
+
+
+class NonFiniteLossError(Exception):
+    """The loss became NaN or infinite."""
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
+    """Ends training when its loss is no longer finite, and says what went first.
+
+    It has to come before the callbacks that save.
+
+    Raises:
+        NonFiniteLossError: In training, when loss or validation loss is NaN or infinite.
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check("loss", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check("loss", logs)
+        self._check("val_loss", logs)
+
+    def _check(self, name: str, logs: Any) -> None:
+        value = (logs or {}).get(name, 0.0)
+        if not math.isfinite(value):
+            step = int(self.model.optimizer.iterations)
+            raise NonFiniteLossError(
+                f"{name} became {value} by training step {step}, with {_not_finite(self.model)}"
+            )
+
+
+def _not_finite(model: keras.Model) -> str:
+    """Which weights of a model are not finite, and which gradient was left out first."""
+    weights = [
+        _path(weight)
+        for weight in model.trainable_variables
+        if not np.isfinite(tf.convert_to_tensor(weight)).all()
+    ]
+    found = f"{', '.join(weights) or 'no weight'} not finite"
+    first = getattr(model.optimizer, "first_left_out", None)
+    if first is not None and first[0] > 0:
+        step, index = first.numpy()
+        weight = _path(model.trainable_variables[index])
+        found += f"; the first gradient to overflow was that of {weight} in step {step}"
+    return found
+
+
+def _path(weight: Any) -> str:
+    """A weight's name with those of its layers: Keras 2 has it in `name`, Keras 3 in `path`."""
+    return getattr(weight, "path", weight.name)

@@ -1,0 +1,256 @@
+"""What a training shows in TensorBoard.
+
+The step axis is the number of training steps (the optimizer's iterations), so that runs whose
+epochs differ can be compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ntm_keras import pictures
+from ntm_keras.keras_compat import keras
+from ntm_keras.trace import NTMTrace, trace_model
+
+
+class EventLog:
+    """An event file, begun when it is first written to.
+
+    Args:
+        folder: Where it is; made if need be.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
+
+    def __init__(self, folder: str):
+        os.makedirs(folder, exist_ok=True)
+        self._folder = folder
+        self._suffix = f".{os.urandom(4).hex()}.v2"
+        self._writer: Any = None
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """A context in which summaries go into the file; at its end they are on the disk.
+
+        Raises:
+            OSError: They are not; the next ones begin another file.
+        """
+        if not os.path.isdir(self._folder):  # TensorFlow goes on with a file that was removed.
+            raise OSError(f"{self._folder} cannot be written: it is no longer there")
+        try:
+            self._writer = self._writer or tf.summary.create_file_writer(
+                self._folder, filename_suffix=self._suffix
+            )
+            with self._writer.as_default():
+                yield
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            self._writer = None  # What it would still write comes after half a record.
+            for path in pathlib.Path(self._folder).glob(f"*{self._suffix}"):
+                if path.stat().st_size == 0:
+                    path.unlink()
+            raise OSError(f"{self._folder} cannot be written: {reason(error)}") from error
+
+
+def reason(error: tf.errors.OpError) -> str:
+    """Why TensorFlow could not write, without the names of its operations and files."""
+    return error.message.split("; ")[-1].split(" [Op:")[0].splitlines()[0]
+
+
+class ScalarLog(keras.callbacks.Callback):
+    """Writes the logs of every epoch for TensorBoard: training and validation in one chart.
+
+    To these it adds the learning rate, the sequences seen, and the sequences trained on a second
+    (validation and the other callbacks not counted).
+
+    Args:
+        log_dir: The run's folder; training is written under `train`, validation under
+            `validation` in it.
+        batch_size: Sequences of a batch.
+    """
+
+    def __init__(self, log_dir: str, batch_size: int):
+        super().__init__()
+        self.batch_size = batch_size
+        self._log_dir = log_dir
+
+    def on_train_begin(self, logs=None):
+        self._logs = {
+            run: EventLog(os.path.join(self._log_dir, run)) for run in ("train", "validation")
+        }
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start_step, self._start = self._step(), time.perf_counter()
+        self._stop = self._start
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        step, logs = self._step(), logs or {}
+        trained = (step - self._start_step) * self.batch_size
+        train = {tag: value for tag, value in logs.items() if not tag.startswith("val_")}
+        train["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        train["sequences_seen"] = step * self.batch_size
+        if self._stop > self._start:
+            train["sequences_per_second"] = trained / (self._stop - self._start)
+        self._write("train", train, step)
+        self._write(
+            "validation",
+            {tag[4:]: value for tag, value in logs.items() if tag.startswith("val_")},
+            step,
+        )
+
+    def _step(self) -> int:
+        return int(self.model.optimizer.iterations)
+
+    def _write(self, run: str, scalars: dict[str, float], step: int) -> None:
+        with self._logs[run].writing():
+            for tag, value in scalars.items():
+                tf.summary.scalar(tag, value, step=step)
+
+
+class Measurements(keras.callbacks.Callback):
+    """Writes for TensorBoard what a function measures, every now and then.
+
+    Args:
+        log_dir: Where to write.
+        measure: Returns scalars by their tags.
+        every: Measure after every so many epochs, and when training ends.
+    """
+
+    def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
+        super().__init__()
+        self._log_dir = log_dir
+        self._measure = measure
+        self._every = _at_least_one("every", every)
+        self._measured_at = -1
+
+    def on_train_begin(self, logs=None):
+        self._log = EventLog(self._log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0:
+            self._write()
+
+    def on_train_end(self, logs=None):
+        self._write()
+
+    def _write(self) -> None:
+        step = int(self.model.optimizer.iterations)
+        if step != self._measured_at:
+            self._measured_at = step
+            measured = self._measure()
+            with self._log.writing():
+                for tag, value in measured.items():
+                    tf.summary.scalar(tag, value, step=step)
+
+
+class MachineImages(keras.callbacks.Callback):
+    """Draws for TensorBoard what the machine does with one example, over training.
+
+    For every layer of the model whose cell is an `NTMCell`: the read and the write weightings
+    (locations down, time across, as in the paper's figure 6; several heads side by side), the
+    read and the add vectors (time across), and the memory after the last step (locations down).
+    With targets, also target, output and error, side by side (time across).
+
+    Args:
+        log_dir: Where to write.
+        inputs: What the model is called with; of a batch, the first sequence is drawn.
+        targets: `(batch, time, bits)`, 0 or 1.
+        mask: `(batch, time)`, 1 where an answer counts; of target, output and error only these
+            steps are drawn.
+        from_logits: Whether the model's outputs still need the sigmoid.
+        every: Draw after every so many epochs, and when training ends.
+
+    Raises:
+        ValueError: `every` is no positive integer. At the first drawing: the model has no layer
+            whose cell is an `NTMCell`.
+    """
+
+    def __init__(
+        self,
+        log_dir: str,
+        inputs: Any,
+        targets: tf.Tensor | None = None,
+        mask: tf.Tensor | None = None,
+        from_logits: bool = True,
+        every: int = 1,
+    ):
+        super().__init__()
+        self._log_dir = log_dir
+        self._inputs = tf.nest.map_structure(lambda batch: tf.convert_to_tensor(batch[:1]), inputs)
+        self._targets = targets
+        self._mask = mask
+        self._from_logits = from_logits
+        self._every = _at_least_one("every", every)
+        self._trace: Any = None
+        self._drawn_at = -1
+
+    def on_train_begin(self, logs=None):
+        self._trace = tf.function(functools.partial(trace_model, self.model))
+        self._log = EventLog(self._log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0:
+            self._draw()
+
+    def on_train_end(self, logs=None):
+        self._draw()
+
+    def _draw(self) -> None:
+        step = int(self.model.optimizer.iterations)
+        if step == self._drawn_at:
+            return
+        self._drawn_at = step
+        traced = self._trace(self._inputs)
+        with self._log.writing():
+            write_machine_images(traced, self._targets, self._mask, self._from_logits, step)
+
+
+def write_machine_images(
+    traced: tuple[Any, dict[str, NTMTrace]],
+    targets: tf.Tensor | None = None,
+    mask: tf.Tensor | None = None,
+    from_logits: bool = True,
+    step: int = 0,
+    suffix: str = "",
+) -> None:
+    """Writes what `MachineImages` draws with the default summary writer, once.
+
+    Args:
+        traced: What `trace_model` returned.
+        targets: This and the arguments up to `from_logits`: as those of `MachineImages`.
+        step: Of the summaries.
+        suffix: What the summaries' tags end with.
+    """
+    outputs, traces = traced
+    drawn = {
+        f"{layer_name}/{name}": picture
+        for layer_name, layer_trace in traces.items()
+        for name, picture in pictures.draw_trace(layer_trace).items()
+    }
+    if targets is not None:
+        answers = tf.sigmoid(outputs) if from_logits else outputs
+        drawn["target_output_error"] = pictures.draw_answers(targets, answers, mask)
+    for tag, picture in drawn.items():
+        description = pictures.DESCRIPTIONS[tag.split("/")[-1]]
+        tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)
+
+
+def _at_least_one(name: str, value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least 1. Received: {name}={value!r}"
+        )
+    return value

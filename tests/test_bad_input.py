@@ -1,0 +1,173 @@
+"""Whatever the command line and the flagfiles hold: it works, or one line says what is wrong."""
+
+import pathlib
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_train import ROOT, assert_refused, run_train
+
+import train
+from configs import command_line
+from tasks import TASKS
+
+# For every kind of flag what it can never mean.
+NO_NUMBER = ["", " ", "ten", "1,5", "1 2", "[]", "None", "½", "☃", "--steps=1", "%d", "nan", "inf"]
+WRONG = {
+    "int": [*NO_NUMBER, "-inf", "-1", "1.5", "1e3", "0x", "9" * 30, "-" + "9" * 30],
+    "float": [*NO_NUMBER, "-inf", "-1", "-0.5", "1e999", "1e", "0x1"],
+    "string enum": ["", " ", "-1", "0", "nan", "☃", "COPY", "ntm,lstm"],
+    "bool": ["", " ", "-1", "2", "nan", "☃", "tru"],
+    "eval_sizes": [
+        "",
+        ",",
+        "10,",
+        "x",
+        "-1",
+        "0",
+        "nan",
+        "1.5",
+        "10x",
+        "1e3",
+        "½",
+        "9" * 30,
+        "1;2",
+    ],
+    "logdir": [""],
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Where the command line is given; nothing may be written there."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not list(tmp_path.iterdir())
+
+
+def complaint(*arguments):
+    """What train.py says against a command line; None where a run would begin."""
+    with flagsaver.flagsaver():
+        try:
+            train.checked_task(command_line.parse(["train.py", *arguments]))
+        except command_line.BadInput as error:
+            return str(error)
+    return None
+
+
+def flags_of_task(task):
+    with flagsaver.flagsaver():
+        command_line.parse(["train.py", f"--task={task}"])
+        by_group = flags.FLAGS.flags_by_module_dict()
+        return {
+            flag.name: flag.flag_type() for group in command_line.GROUPS for flag in by_group[group]
+        }
+
+
+def all_flags():
+    """(task, flag, its wrong values): every task's own flags, and those of all others once."""
+    common = flags_of_task("copy")
+    for task in TASKS:
+        for name, kind in flags_of_task(task).items():
+            if task == "copy" or name not in common:
+                yield task, name, WRONG[name if name in WRONG else kind]
+
+
+ALL_FLAGS = list(all_flags())
+
+
+def test_there_are_hundreds_of_cases():
+    assert sum(len(values) for _, _, values in ALL_FLAGS) > 500
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_flag_s_own_value_is_accepted(task):
+    with flagsaver.flagsaver():
+        command_line.parse(["train.py", f"--task={task}"])
+        values = command_line.flag_values(*command_line.GROUPS)
+    arguments = [f"--{name}={value}" for name, value in values.items() if value is not None]
+    assert len(arguments) > 30
+    assert complaint(*arguments) is None
+
+
+@pytest.mark.parametrize(
+    "task, name, values", ALL_FLAGS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_wrong_value_is_refused_in_one_line_that_names_the_flag(task, name, values):
+    for value in values:
+        said = complaint(f"--task={task}", f"--{name}={value}")
+        assert said is not None and name in said and "\n" not in said, (value, said)
+        assert value in said or value in ("", " ", "1e999"), (value, said)
+
+
+@pytest.mark.parametrize("name", ["steps", "learning_rate", "task", "logdir", "flagfile"])
+def test_a_flag_without_its_value_is_refused(name):
+    said = complaint(f"--{name}")
+    assert said is not None and name in said and "\n" not in said
+
+
+# Characters that flags, paths and numbers are made of, and some that they are not.
+SCRAPS = st.text(alphabet="-=,.x0123456789 \t/\\'\"%abcdefg_☃é\u202e", max_size=12)
+NAMES = st.sampled_from(["steps", "seed", "task", "model", "xla", "bits", "flagfile", "nonsense"])
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(st.lists(SCRAPS | st.builds("--{}={}".format, NAMES, SCRAPS), min_size=1, max_size=4))
+def test_no_command_line_fails_obscurely(arguments):
+    said = complaint(*arguments)
+    assert said is None or (said.strip() and "\n" not in said)
+
+
+@pytest.fixture
+def flagfile(tmp_path_factory):
+    path = tmp_path_factory.mktemp("flagfiles") / "run.cfg"
+
+    def write(content):
+        path.write_bytes(content)
+        return f"--flagfile={path}"
+
+    return write
+
+
+@settings(
+    max_examples=200,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(content=st.binary(max_size=60) | st.lists(SCRAPS).map(lambda s: "\n".join(s).encode()))
+def test_no_flagfile_fails_obscurely(flagfile, content):
+    said = complaint(flagfile(content))
+    assert said is None or ("run.cfg" in said and "\n" not in said)
+
+
+def test_a_flagfile_that_was_cut_short_works_or_is_named(flagfile):
+    content = (pathlib.Path(train.__file__).parent / "configs" / "copy.cfg").read_bytes()
+    said = [complaint(flagfile(content[:length])) for length in range(len(content))]
+    assert None in said  # cut between two lines
+    complaints = [each for each in said if each is not None]
+    assert len(complaints) > 100
+    for each in complaints:
+        assert "run.cfg" in each and "\n" not in each
+
+
+def test_a_run_of_a_version_with_other_flags_is_refused(empty_folder, tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("runs")
+    (logdir / "flags.cfg").write_text("--task=copy\n--flag_of_the_future=1\n")
+    before = sorted(logdir.iterdir())
+    finished = run_train(f"--logdir={logdir}")
+    assert_refused(finished, "flag_of_the_future", str(logdir / "flags.cfg"))
+    assert sorted(logdir.iterdir()) == before
+
+
+def test_bytes_that_are_no_text_are_refused():
+    assert_refused(run_train(b"--task=\xff\xfe".decode("utf-8", "surrogateescape")), "task")
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "file"
+    path.write_text("content")
+    assert_refused(run_train(f"--logdir={path}", cwd=ROOT), str(path), "cannot be written")
+    assert path.read_text() == "content"
