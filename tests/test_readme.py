@@ -52,10 +52,12 @@ def test_command_lines_have_flags_that_exist(command):
 
 @pytest.mark.parametrize("command", re.findall(r"python (benchmarks/.*)", "".join(blocks("bash"))))
 def test_benchmarks_have_the_flags_that_it_gives_them(command):
-    script, *arguments = shlex.split(command)
+    own, _, those_of_train = command.partition(" -- ")
+    script, *arguments = shlex.split(own)
     source = (ROOT / script).read_text(encoding="utf-8")
     for flag in re.findall(r"--(\w+)=", " ".join(arguments)):
         assert f'"{flag}"' in source, flag
+    assert flags_of(*shlex.split(those_of_train))
 
 
 def test_files_that_it_links_to_exist():
