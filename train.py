@@ -22,7 +22,8 @@ import shlex
 import sys
 import time
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from absl import app, flags, logging
 
@@ -95,6 +96,31 @@ def _at_size(record: dict[str, Any]) -> dict[str, float]:
     return {f"{name}_at_size/{record['size']}": value for name, value in measures.items()}
 
 
+class Keepers(NamedTuple):
+    """The callbacks whose variables make up, beside the model's, the state of a run."""
+
+    averages: Any  # None where weights are not averaged
+    guard: Any
+    latest: Any
+    best: Any
+    stop: Any
+    clock: Any
+    checkpoints: Any
+
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which the model has the weights that are measured and saved."""
+        return self.averages.shown() if self.averages else contextlib.nullcontext()
+
+    def save(self) -> None:
+        """Keeps the state and the model as they are now, or says why that cannot be."""
+        try:
+            self.checkpoints.write()
+            with self.shown():
+                self.latest.save()
+        except OSError as error:
+            warn(f"{error}.")
+
+
 def train(task) -> None:
     """Trains until the task is solved or the steps are used up, and says how it went.
 
@@ -103,7 +129,6 @@ def train(task) -> None:
     Raises:
         BadInput: The loss became NaN or infinite, or no checkpoint can be read.
     """
-    from ntm_keras import callbacks
     from ntm_keras.callbacks.checkpoints import steps_in
     from ntm_keras.keras_compat import keras
 
@@ -116,53 +141,71 @@ def train(task) -> None:
         return evaluator.evaluate(sequences, verbose=0, return_dict=True)
 
     measure, below = task.solved_measure, FLAGS.solved_below or task.solved_below
-    averages = callbacks.ShowAveragedWeights() if FLAGS.ema_momentum else None
-    guard = callbacks.GuardGradients()
-    best = callbacks.SaveBest(os.path.join(FLAGS.logdir, "best.keras"), f"val_{measure}", model)
-    latest = callbacks.SaveLatest(
-        os.path.join(FLAGS.logdir, "model.keras"), model, FLAGS.checkpoint_seconds
-    )
-    stop = callbacks.StopWhenSolved(
-        below, lambda step: test(step)[measure], f"val_{measure}", FLAGS.solved_times
-    )
-    clock = callbacks.RunTime(_STARTED)
-    for callback in (guard, averages):
-        if callback:
-            callback.set_model(trainer)
-    variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
-    checkpoints = callbacks.Checkpoints(
-        checkpoint_folder(), variables, averages, seconds=FLAGS.checkpoint_seconds
-    )
-    step = restore(checkpoints, trainer)
-    shown = averages.shown if averages else contextlib.nullcontext
+    keepers = make_keepers(model, trainer, measure, below, lambda step: test(step)[measure])
+    step = restore(keepers.checkpoints, trainer)
     is_over = step >= FLAGS.steps
     if step and not is_over:
-        with shown():
-            is_over = stop.is_solved(step)
-
-    def save() -> None:
-        try:
-            checkpoints.write()
-            with shown():
-                latest.save()
-        except OSError as error:
-            warn(f"{error}.")
-
+        with keepers.shown():
+            is_over = keepers.stop.is_solved(step)
     if not is_over:
         say_what_comes(measure, below, step)
-        written = [*logs_of(task, evaluator), latest, best]
-        in_order = [callbacks.StopAfter(FLAGS.steps), averages, guard]
-        in_order += [callbacks.StopWhenNotFinite()]
-        in_order += [callbacks.forgiving(each, warn) for each in written]
-        in_order += [stop, clock, callbacks.forgiving(checkpoints, warn)]
-        in_order += [callbacks.StopOnSignal(save)]
-        fit(trainer, task, checkpoints, [each for each in in_order if each])
-    with shown():
+        fit(trainer, task, keepers, logs_of(task, evaluator))
+    with keepers.shown():
         steps = int(trainer.optimizer.iterations)
         tested = test(steps)
     # Training may go on to less than the task asks for; that is not what is asked of its end.
     solved = tested[measure] < max(below, task.solved_below)
-    report(solved, steps, clock.seconds(), tested)
+    report(solved, steps, keepers.clock.seconds(), tested)
+
+
+def make_keepers(
+    model, trainer, measure: str, below: float, test: Callable[[int], float]
+) -> Keepers:
+    """The callbacks of a run, once they know the model that is trained."""
+    from ntm_keras import callbacks
+
+    model_file, best_file = (
+        os.path.join(FLAGS.logdir, name) for name in ("model.keras", "best.keras")
+    )
+    averages = callbacks.ShowAveragedWeights() if FLAGS.ema_momentum else None
+    guard = callbacks.GuardGradients()
+    for callback in (guard, averages):
+        if callback:
+            callback.set_model(trainer)
+    best = callbacks.SaveBest(best_file, f"val_{measure}", model)
+    stop = callbacks.StopWhenSolved(below, test, f"val_{measure}", FLAGS.solved_times)
+    clock = callbacks.RunTime(_STARTED)
+    variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
+    seconds = FLAGS.checkpoint_seconds
+    return Keepers(
+        averages,
+        guard,
+        callbacks.SaveLatest(model_file, model, seconds),
+        best,
+        stop,
+        clock,
+        callbacks.Checkpoints(checkpoint_folder(), variables, averages, seconds=seconds),
+    )
+
+
+def in_order(keepers: Keepers, logs: list) -> list:
+    """All callbacks of a training: each after those whose work it needs."""
+    from ntm_keras import callbacks
+
+    def forgiving(*those_that_write):
+        return [callbacks.forgiving(each, warn) for each in those_that_write]
+
+    return [
+        callbacks.StopAfter(FLAGS.steps),
+        *([keepers.averages] if keepers.averages else []),
+        keepers.guard,
+        callbacks.StopWhenNotFinite(),
+        *forgiving(*logs, keepers.latest, keepers.best),
+        keepers.stop,
+        keepers.clock,
+        *forgiving(keepers.checkpoints),
+        callbacks.StopOnSignal(keepers.save),
+    ]
 
 
 def checkpoint_folder() -> str:
@@ -197,12 +240,13 @@ def restore(checkpoints, trainer) -> int:
     return step
 
 
-def fit(trainer, task, checkpoints, callbacks: list) -> None:
+def fit(trainer, task, keepers: Keepers, logs: list) -> None:
     """Trains on; says what to do where training ends before its time."""
     from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
     from ntm_keras.callbacks.checkpoints import steps_in
 
     validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
+    callbacks = in_order(keepers, logs)
     step = int(trainer.optimizer.iterations)
     epochs = math.ceil(FLAGS.steps / FLAGS.validate_every)
     try:
@@ -223,7 +267,9 @@ def fit(trainer, task, checkpoints, callbacks: list) -> None:
             )
             if not done or trainer.stop_training:
                 return
-            step = checkpoints.restore(trainer)
+            if keepers.averages:
+                keepers.averages.hide()
+            step = int(trainer.optimizer.iterations)
     except NonFiniteLossError as error:
         kept = os.path.exists(os.path.join(FLAGS.logdir, "model.keras"))
         raise BadInput(
@@ -232,10 +278,10 @@ def fit(trainer, task, checkpoints, callbacks: list) -> None:
         ) from error
     except StoppedBySignalError as error:
         again = shlex.join([sys.executable, sys.argv[0], f"--logdir={FLAGS.logdir}"])
-        kept = steps_in(checkpoint_folder())
+        steps = steps_in(checkpoint_folder())
         print(
             f"\nStopped by {error} after {int(trainer.optimizer.iterations)} steps. "
-            + (f"To go on from step {kept[-1]}:\n  {again}" if kept else "None could be kept.")
+            + (f"To go on from step {steps[-1]}:\n  {again}" if steps else "None could be kept.")
         )
         sys.exit(128 + error.number)
 

@@ -40,7 +40,7 @@ class ShowAveragedWeights(keras.callbacks.Callback):
         self._show()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._hide()
+        self.hide()
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -51,20 +51,21 @@ class ShowAveragedWeights(keras.callbacks.Callback):
             yield
         finally:
             if were_hidden:
-                self._hide()
+                self.hide()
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
         """A context in which the model has its own weights."""
         were_shown = bool(self._own_weights)
-        self._hide()
+        self.hide()
         try:
             yield
         finally:
             if were_shown:
                 self._show()
 
-    def _hide(self) -> None:
+    def hide(self) -> None:
+        """Gives the model its own weights, to be trained on."""
         for weight, value in zip(self.model.trainable_variables, self._own_weights):
             weight.assign(value)
         self._own_weights = []
