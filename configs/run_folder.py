@@ -73,10 +73,19 @@ def write_settings(logdir: str) -> None:
 
 
 def forget_events_after(logdir: str, step: int) -> None:
-    """Takes out of the event files what a run wrote after the step from which it goes on."""
+    """Takes out of the event files what a run wrote after the step from which it goes on.
+
+    Raises:
+        BadInput: The files cannot be written.
+    """
+    import tensorflow as tf
+
     for path in pathlib.Path(logdir).glob("*/events.*"):
         if path.parent.name in ("train", "validation"):
-            _forget_after(path, step)
+            try:
+                _forget_after(path, step)
+            except (OSError, tf.errors.OpError) as error:
+                raise BadInput(f"{path} cannot be written: {error}") from error
 
 
 def _forget_after(path: pathlib.Path, step: int) -> None:

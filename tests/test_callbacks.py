@@ -306,6 +306,17 @@ def test_training_goes_on_where_a_forgiven_callback_cannot_write(tmp_path):
     assert not folder.exists()
 
 
+def test_events_are_written_as_soon_as_their_folder_can_be_made(tmp_path):
+    (tmp_path / "run").write_text("in the way")
+    log = callbacks.EventLog(str(tmp_path / "run" / "train"))
+    with pytest.raises(OSError), log.writing():
+        tf.summary.scalar("loss", 1.0, step=1)
+    (tmp_path / "run").unlink()
+    with log.writing():
+        tf.summary.scalar("loss", 1.0, step=2)
+    assert [step for _, step, _ in events(tmp_path / "run" / "train")] == [2]
+
+
 def test_other_errors_are_not_forgiven():
     class Fails(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

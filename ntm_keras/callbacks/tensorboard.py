@@ -27,14 +27,11 @@ class EventLog:
 
     Args:
         folder: Where it is; made if need be.
-
-    Raises:
-        OSError: The folder cannot be made.
     """
 
     def __init__(self, folder: str):
-        os.makedirs(folder, exist_ok=True)
         self._folder = folder
+        self._folder_was_there = False
         self._suffix = f".{os.urandom(4).hex()}.v2"
         self._writer: Any = None
 
@@ -45,6 +42,9 @@ class EventLog:
         Raises:
             OSError: They are not; the next ones begin another file.
         """
+        if not self._folder_was_there:
+            os.makedirs(self._folder, exist_ok=True)
+            self._folder_was_there = True
         if not os.path.isdir(self._folder):  # TensorFlow goes on with a file that was removed.
             raise OSError(f"{self._folder} cannot be written: it is no longer there")
         try:
