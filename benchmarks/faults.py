@@ -3,10 +3,11 @@
   python benchmarks/faults.py                          about a quarter of an hour
   python benchmarks/faults.py --kills=5 --damages=10
 
-A run is killed with SIGKILL, started again with its own folder, killed again, and at last brought
-to its end: all variables of its last checkpoint must be those of the same run without a kill. The
-last checkpoint of a training is cut short, or one of its bytes is flipped: that must be noticed and
-named, and training must go on from the one before. Ends with status 1 where it was otherwise.
+A run is killed with SIGKILL, started again with its own folder, and killed again until it comes to
+its end: all variables of its last checkpoint must be those of the same run without a kill. Then
+another begins, until there were as many kills as asked for. The last checkpoint of a training is
+cut short, or one of its bytes is flipped: that must be noticed and named, and training must go on
+from the one before. Ends with status 1 where it was otherwise.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("kills", 50, "How often the run is killed.", lower_bound=0)
+flags.DEFINE_integer("kills", 50, "How often runs are killed.", lower_bound=0)
 flags.DEFINE_integer("damages", 100, "How many checkpoints are damaged.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Of the moments and places.")
 
@@ -46,7 +47,12 @@ def start(logdir: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def run_whole(logdir: pathlib.Path) -> float:
+def end(process: subprocess.Popen) -> None:
+    if process.wait() != 0:
+        sys.exit(f"faults.py: train.py ended with status {process.returncode}.")
+
+
+def seconds_to_first_state(logdir: pathlib.Path) -> float:
     """Lets a run end; returns after how many seconds it had kept its first state."""
     began, process = time.monotonic(), start(logdir)
     while not list(logdir.glob("checkpoints/*.sha256")):
@@ -54,20 +60,21 @@ def run_whole(logdir: pathlib.Path) -> float:
         if process.poll() is not None:
             sys.exit("faults.py: train.py ended before it had kept a state.")
     kept = time.monotonic() - began
-    if process.wait() != 0:
-        sys.exit("faults.py: train.py failed.")
+    end(process)
     return kept
 
 
 def kill_once(logdir: pathlib.Path, latest: float) -> str:
-    """Starts a run and kills it at a random moment; returns what it was doing."""
+    """Starts a run and kills it at a random moment; returns what it was doing, or "over"."""
     process = start(logdir)
     try:
         process.wait(random.uniform(0, latest))
-        return "over"
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    else:
+        end(process)
+        return "over"
     names = {path.name.split(".")[0] for path in logdir.glob("checkpoints/*")}
     whole = {path.stem for path in logdir.glob("checkpoints/*.sha256")}
     return "writing" if names - whole or list(logdir.glob("*.part*")) else "at work"
@@ -89,21 +96,33 @@ def are_equal(state: dict[str, Any], other: dict[str, Any]) -> bool:
     )
 
 
+def kill_until_over(logdir: pathlib.Path, latest: float, at_most: int) -> list[str]:
+    """Kills a run until it comes to its end in spite of it, or no more kills are wanted."""
+    found: list[str] = []
+    while len(found) < at_most and (doing := kill_once(logdir, latest)) != "over":
+        found.append(doing)
+        steps = [path.stem for path in logdir.glob("checkpoints/*.sha256")]
+        print(f"killed: {doing}, {max(steps, default='no state')}", flush=True)
+    end(start(logdir))
+    return found
+
+
 def kill(folder: pathlib.Path) -> bool:
-    """Whether a run that was killed again and again ended like one that was not."""
-    whole, killed = folder / "whole", folder / "killed"
-    kept = run_whole(whole)
-    found = []
-    for number in range(FLAGS.kills):
-        # Half of the moments are while it starts or goes back to its last state, half in training.
-        found.append(kill_once(killed, latest=2 * kept))
-        steps = [path.stem for path in killed.glob("checkpoints/*.sha256")]
-        print(f"kill {number + 1}: {found[-1]}, {max(steps, default='no state')}", flush=True)
-    run_whole(killed)
-    equal = are_equal(last_state(whole), last_state(killed))
-    told = ", ".join(f"{found.count(each)} {each}" for each in ("at work", "writing", "over"))
-    print(f"\n{FLAGS.kills} kills ({told}): {'equal' if equal else 'DIFFERENT'} in the end\n")
-    return equal
+    """Whether runs that were killed again and again all ended like one that was not."""
+    # Half of the moments are while a run starts or goes back to its last state.
+    latest = 2 * seconds_to_first_state(folder / "whole")
+    expected = last_state(folder / "whole")
+    found: list[str] = []
+    runs = equal = 0
+    while len(found) < FLAGS.kills:
+        killed = folder / f"killed-{runs}"
+        found += kill_until_over(killed, latest, FLAGS.kills - len(found))
+        runs += 1
+        equal += are_equal(expected, last_state(killed))
+        print(f"run {runs} over: {equal} of {runs} equal", flush=True)
+    told = ", ".join(f"{found.count(each)} {each}" for each in ("at work", "writing"))
+    print(f"\n{len(found)} kills ({told}): {equal} of {runs} runs equal in the end\n")
+    return equal == runs
 
 
 class Training:
