@@ -73,8 +73,14 @@ def main(argv: list[str]) -> None:
         axes.remove()
     for axes, task in zip(panels.flat, tasks):
         draw(axes, task, folders)
-    figure.savefig(FLAGS.output, dpi=90)
+    try:
+        figure.savefig(FLAGS.output, dpi=90)
+    except ValueError as error:
+        sys.exit(f"curves.py: --output={FLAGS.output}: {error}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except OSError as error:
+        sys.exit(f"curves.py: {error}")

@@ -91,8 +91,12 @@ def main(_) -> None:
     left = column(inputs[0], trace.add_vector[0, :, 0], write_weightings[:, shown])
     right = column(answers, trace.read_vectors[0, :, 0], read_weightings[:, shown])
     columns = [pictures.stack(each) for each in (left, right)]
-    tf.io.write_file(FLAGS.output, tf.io.encode_png(pictures.stack(columns, axis=1)))
+    picture = tf.io.encode_png(pictures.stack(columns, axis=1))
+    pathlib.Path(FLAGS.output).write_bytes(picture.numpy())
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except OSError as error:
+        sys.exit(f"picture.py: {error}")

@@ -83,7 +83,8 @@ def settings_now(settings: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     finished = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     if finished.returncode != 0:
-        sys.exit(f"seeds.py: {finished.stderr.strip().splitlines()[-1]}")
+        said = finished.stderr.strip().splitlines()[-1]
+        sys.exit(f"seeds.py: {said.removeprefix('configs.command_line.BadInput: ')}")
     return json.loads(finished.stdout)
 
 
@@ -146,5 +147,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     try:
         app.run(main)
+    except OSError as error:
+        sys.exit(f"seeds.py: {error}")
     except KeyboardInterrupt:
         sys.exit("seeds.py: interrupted; the same command goes on.")

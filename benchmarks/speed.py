@@ -330,4 +330,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    try:
+        app.run(main)
+    except OSError as error:
+        sys.exit(f"speed.py: {error}")
