@@ -32,15 +32,26 @@ def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
     return *_through_gates(gates, carry), gates
 
 
-def lstm_gradient(
-    gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients by preactivation and by the carry before."""
-    d_gates, d_carry_before = _through_gates_gradient(gates, carry_before, d_output, d_carry)
+class LSTMSlopes(NamedTuple):
+    """By what the way back through an LSTM multiplies gradients.
+
+    Attributes:
+        preactivation: From the gradients by the carry (for i, f and c~) and by the output (for o).
+        output: From the gradient by the output to that by the carry.
+        forget: From the gradient by the carry to that by the carry before.
+    """
+
+    preactivation: tf.Tensor
+    output: tf.Tensor
+    forget: tf.Tensor
+
+
+def lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
+    """The slopes of `lstm`."""
     # A sigmoid's slope is s (1 - s), a tanh's (1 + t) (1 - t).
     sigmoid = _of_gates(gates, 1.0, 0.0)
     slope = (1 - gates) * (sigmoid * gates + (1 - sigmoid) * (1 + gates))
-    return d_gates * slope, d_carry_before
+    return _slopes_through_gates(gates, carry_before, slope)
 
 
 def counting_lstm(
@@ -52,21 +63,27 @@ def counting_lstm(
     return *_through_gates(gates, carry), gates
 
 
-def counting_lstm_gradient(
-    gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients by preactivation and by the carry before."""
-    d_gates, d_carry_before = _through_gates_gradient(gates, carry_before, d_output, d_carry)
+def counting_lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
+    """The slopes of `counting_lstm`."""
     is_moving = tf.cast((gates > 0) & (gates < 1), gates.dtype)
     is_gate = _of_gates(gates, 1.0, 0.0)
-    return d_gates * (is_gate * is_moving / 6 + (1 - is_gate)), d_carry_before
+    return _slopes_through_gates(gates, carry_before, is_gate * is_moving / 6 + (1 - is_gate))
 
 
 # By the controller's name.
 LSTMS = {
-    "lstm": (lstm, lstm_gradient),
-    "counting_lstm": (counting_lstm, counting_lstm_gradient),
+    "lstm": (lstm, lstm_slopes),
+    "counting_lstm": (counting_lstm, counting_lstm_slopes),
 }
+
+
+def lstm_gradient(
+    slopes: LSTMSlopes, d_output: tf.Tensor, d_carry: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradients by preactivation and by the carry before, for either LSTM."""
+    d_carry += d_output * slopes.output
+    d_gates = tf.concat([d_carry, d_carry, d_carry, d_output], axis=-1)
+    return d_gates * slopes.preactivation, d_carry * slopes.forget
 
 
 def _through_gates(gates: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -75,16 +92,13 @@ def _through_gates(gates: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Te
     return o * tf.tanh(carry), carry
 
 
-def _through_gates_gradient(
-    gates: tf.Tensor, carry_before: tf.Tensor, d_output: tf.Tensor, d_carry: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _slopes_through_gates(
+    gates: tf.Tensor, carry_before: tf.Tensor, slope_of_gates: tf.Tensor
+) -> LSTMSlopes:
     i, f, candidate, o = tf.split(gates, 4, axis=-1)
     squashed = tf.tanh(f * carry_before + i * candidate)
-    d_carry += d_output * o * (1 - squashed**2)
-    d_gates = tf.concat(
-        [d_carry * candidate, d_carry * carry_before, d_carry * i, d_output * squashed], axis=-1
-    )
-    return d_gates, d_carry * f
+    factors = tf.concat([candidate, carry_before, i, squashed], axis=-1)
+    return LSTMSlopes(factors * slope_of_gates, o * (1 - squashed**2), f)
 
 
 def _of_gates(gates: tf.Tensor, gate: float, candidate: float) -> tf.Tensor:
@@ -149,27 +163,28 @@ def head_parameters(squashed: SquashedHeads, sizes: HeadSizes) -> HeadParameters
     )
 
 
-def head_parameters_gradient(
-    squashed: SquashedHeads, d_parameters: HeadParameters, sizes: HeadSizes
-) -> tf.Tensor:
-    """The gradient by the projection."""
+def head_slopes(squashed: SquashedHeads, sizes: HeadSizes) -> tf.Tensor:
+    """The slope of every parameter by its number in the projection; of the shift weighting, s_t."""
     tanh = _share_out(squashed.tanh, sizes)
     slope = HeadParameters(*(1 - each**2 for each in tanh))
-    addressing = [
-        slope.key * d_parameters.key,
-        (2.5 * slope.key_strength * d_parameters.key_strength)[:, :, tf.newaxis],
-        (0.25 * slope.interpolation_gate * d_parameters.interpolation_gate)[:, :, tf.newaxis],
-        _softmax_gradient(squashed.shift_weighting, d_parameters.shift_weighting),
-        ((0.5 + 0.5 * tanh.sharpening) * d_parameters.sharpening)[:, :, tf.newaxis],
-    ]
-    writing = [
-        0.25 * slope.erase_vector * d_parameters.erase_vector,
-        slope.add_vector * d_parameters.add_vector,
-    ]
-    joined = [tf.concat(part, axis=-1) for part in (addressing, writing)]
-    return tf.concat(
-        [tf.reshape(part, [-1, part.shape[1] * part.shape[2]]) for part in joined], axis=-1
+    return _join(
+        slope._replace(
+            key_strength=2.5 * slope.key_strength,
+            interpolation_gate=0.25 * slope.interpolation_gate,
+            shift_weighting=squashed.shift_weighting,
+            sharpening=0.5 + 0.5 * tanh.sharpening,
+            erase_vector=0.25 * slope.erase_vector,
+        )
     )
+
+
+def head_parameters_gradient(
+    slopes: tf.Tensor, shift_weighting: tf.Tensor, d_parameters: HeadParameters
+) -> tf.Tensor:
+    """The gradient by the projection."""
+    d_shift_weighting = d_parameters.shift_weighting
+    mean = tf.reduce_sum(shift_weighting * d_shift_weighting, axis=-1, keepdims=True)
+    return slopes * _join(d_parameters._replace(shift_weighting=d_shift_weighting - mean))
 
 
 def _share_out(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
@@ -186,6 +201,22 @@ def _share_out(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
         sharpening=per_head[:, :, -1],
         erase_vector=per_write_head[:, :, :width],
         add_vector=per_write_head[:, :, width:],
+    )
+
+
+def _join(parameters: HeadParameters) -> tf.Tensor:
+    """What `_share_out` shares out."""
+    addressing = [
+        parameters.key,
+        parameters.key_strength[:, :, tf.newaxis],
+        parameters.interpolation_gate[:, :, tf.newaxis],
+        parameters.shift_weighting,
+        parameters.sharpening[:, :, tf.newaxis],
+    ]
+    writing = [parameters.erase_vector, parameters.add_vector]
+    joined = [tf.concat(part, axis=-1) for part in (addressing, writing)]
+    return tf.concat(
+        [tf.reshape(part, [-1, part.shape[1] * part.shape[2]]) for part in joined], axis=-1
     )
 
 
@@ -285,20 +316,27 @@ def address_by_location(
     return weighting, KeptOfLocation(gated, log_shifted)
 
 
+def sharpening_slope(kept: KeptOfLocation, sharpening: tf.Tensor) -> tf.Tensor:
+    """From the gradient by the exponents of eq (9) to that by the shifted weighting."""
+    return tf.exp(-kept.log_shifted_weighting) * sharpening[:, :, tf.newaxis]
+
+
 def address_by_location_gradient(
     content_weighting: tf.Tensor,
     previous_weighting: tf.Tensor,
     parameters: HeadParameters,
     kept: KeptOfLocation,
+    slope: tf.Tensor,
     weighting: tf.Tensor,
     d_weighting: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients by content weighting, weighting before, gate, shift weighting, sharpening."""
+    """The gradients by content weighting, weighting before, gate, shift weighting, sharpening;
+    `slope` is the `sharpening_slope`."""
     gated, log_shifted = kept
     d_exponent = _softmax_gradient(weighting, d_weighting)
     d_sharpening = tf.reduce_sum(d_exponent * log_shifted, axis=-1)
     # Below eq (9) a weight near 0 is as small as its slope is large: their product comes first.
-    d_shifted = d_exponent * tf.exp(-log_shifted) * parameters.sharpening[:, :, tf.newaxis]
+    d_shifted = d_exponent * slope
     shifts = _shifts(parameters.shift_weighting)
     d_shift_weighting = [
         tf.reduce_sum(d_shifted * tf.roll(gated, offset, axis=-1), axis=-1) for offset, _ in shifts
@@ -393,13 +431,10 @@ def write_gradient(
         if order == "sequential":
             d_addition = d_memory
         d_erasure = -d_memory * before_erasing[head]
-        by_weight = (
-            d_addition * add_vector[:, head, :, tf.newaxis]
-            + d_erasure * erase_vector[:, head, :, tf.newaxis]
-        )
         gradients.append(
             (
-                tf.reduce_sum(by_weight, axis=1),
+                tf.linalg.matvec(d_addition, add_vector[:, head], transpose_a=True)
+                + tf.linalg.matvec(d_erasure, erase_vector[:, head], transpose_a=True),
                 tf.linalg.matvec(d_erasure, weighting[:, head]),
                 tf.linalg.matvec(d_addition, weighting[:, head]),
             )

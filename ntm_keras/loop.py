@@ -7,6 +7,7 @@ every operation of every step computed. This loop brings a gradient of its own:
   (analytic.py).
 * Weights are used once: the inputs are multiplied by theirs before the loop, the outputs after it,
   and the weights' gradients are summed over all steps by one matrix product.
+* What the way back needs of a step alone is worked out for all steps at once.
 * What a step writes is written when the next one begins, since its reads come before its write:
   so the memory is changed in place. The same holds of its gradient, on the way back.
 * The loop ends with the last step that the mask asks for.
@@ -78,6 +79,23 @@ class Kept(NamedTuple):
     heads: analytic.SquashedHeads
     content: analytic.KeptOfContent
     location: Any
+
+
+class Prepared(NamedTuple):
+    """What the way back needs of all steps, worked out at once before it begins.
+
+    Attributes:
+        parameters: The heads' parameters.
+        head_slopes: Their slopes, see `analytic.head_slopes`.
+        layer_slopes: Of each layer of the controller, from the gradient by its output to that by
+            what its kernel makes; of an LSTM `analytic.LSTMSlopes`.
+        sharpening_slope: See there; empty where there is no addressing by location.
+    """
+
+    parameters: HeadParameters
+    head_slopes: tf.Tensor
+    layer_slopes: list[Any]
+    sharpening_slope: Any
 
 
 class TowardsMemoryBefore(NamedTuple):
@@ -165,7 +183,7 @@ class _Loop:
     def __init__(self, cell: Any, mask: tf.Tensor | None):
         self._is_lstm = cell.controller_name in analytic.LSTMS
         if self._is_lstm:
-            self._lstm, self._lstm_gradient = analytic.LSTMS[cell.controller_name]
+            self._lstm, self._lstm_slopes = analytic.LSTMS[cell.controller_name]
         self._is_recurrent = cell.controller_name != "feedforward"
         self._by_location = cell.addressing_mode == "content_and_location"
         self._memory_size = cell.memory_size
@@ -329,6 +347,7 @@ class _Loop:
         time, steps = self._time_and_steps(kept.output)
         transposed = tf.nest.map_structure(tf.transpose, weights._replace(biases=[]))
         products = [*weights.kernels, weights.projection_kernel]
+        prepared = _over_steps(self._prepare, kept)
 
         # XLA compiles anew for every value that an index is computed from. So the number of steps
         # is only where the loop begins.
@@ -338,9 +357,9 @@ class _Loop:
             d_state = d_state._replace(
                 read_vectors=d_state.read_vectors + d_read_vectors[t], memory=d_memory
             )
-            kept_of_step = tf.nest.map_structure(lambda each: each[t], kept)
+            of_step = tf.nest.map_structure(lambda each: each[t], (kept, prepared))
             d_state, towards, d_products = self._step_back(
-                t, transposed, kept_of_step, d_output[t], d_state
+                t, transposed, *of_step, d_output[t], d_state
             )
             arrays = [array.write(t, each) for array, each in zip(arrays, d_products)]
             return t - 1, d_state, towards, arrays
@@ -367,6 +386,22 @@ class _Loop:
         d_weights = Weights(d_kernels[:-1], d_biases[1:-1], d_kernels[-1], d_biases[-1])
         return d_inputs, d_weights, d_state
 
+    def _prepare(self, kept: Kept) -> Prepared:
+        parameters = analytic.head_parameters(kept.heads, self._sizes)
+        if self._is_lstm:
+            layer_slopes = [*map(self._lstm_slopes, kept.activations, kept.carries)]
+        else:
+            layer_slopes = [1 - activation**2 for activation in kept.activations]
+        sharpening_slope: Any = ()
+        if self._by_location:
+            sharpening_slope = analytic.sharpening_slope(kept.location, parameters.sharpening)
+        return Prepared(
+            parameters,
+            analytic.head_slopes(kept.heads, self._sizes),
+            layer_slopes,
+            sharpening_slope,
+        )
+
     def _nowhere(self, kept: Kept) -> TowardsMemoryBefore:
         """Leaves a gradient as it is."""
         sizes = self._sizes
@@ -384,11 +419,17 @@ class _Loop:
         )
 
     def _step_back(
-        self, t: tf.Tensor, transposed: Weights, kept: Kept, d_output: tf.Tensor, d_after: State
+        self,
+        t: tf.Tensor,
+        transposed: Weights,
+        kept: Kept,
+        prepared: Prepared,
+        d_output: tf.Tensor,
+        d_after: State,
     ) -> tuple[State, TowardsMemoryBefore, list[tf.Tensor]]:
         """A step back: the gradients by the state before, but for its memory; what leads the
         memory's there; and the gradients by the products of the weights."""
-        parameters = analytic.head_parameters(kept.heads, self._sizes)
+        parameters = prepared.parameters
         reads, writes = self._split(kept.weightings)
         by_write = analytic.write_gradient(
             kept.memory,
@@ -404,15 +445,15 @@ class _Loop:
         d_weightings += tf.concat(
             [analytic.along_width(kept.memory, d_read_vectors), d_write_weightings], axis=1
         )
-        d_addressing, d_previous, d_dot, decay = self._address_back(kept, parameters, d_weightings)
+        d_addressing, d_previous, d_dot, decay = self._address_back(kept, prepared, d_weightings)
         d_projection = analytic.head_parameters_gradient(
-            kept.heads,
+            prepared.head_slopes,
+            parameters.shift_weighting,
             d_addressing._replace(erase_vector=d_erase, add_vector=d_add),
-            self._sizes,
         )
         d_output += tf.matmul(d_projection, transposed.projection_kernel)
         d_controller, d_reads_before, d_preactivations = self._controller_back(
-            transposed, kept, d_output, d_controller
+            transposed, prepared.layer_slopes, d_output, d_controller
         )
         d_before = State(d_controller, d_reads_before, d_previous, d_after.memory)
         towards = TowardsMemoryBefore(
@@ -427,10 +468,11 @@ class _Loop:
         return self._where(t, d_before, d_after), towards, [*d_preactivations, d_projection]
 
     def _address_back(
-        self, kept: Kept, parameters: HeadParameters, d_weightings: tf.Tensor
+        self, kept: Kept, prepared: Prepared, d_weightings: tf.Tensor
     ) -> tuple[HeadParameters, tf.Tensor, tf.Tensor, tf.Tensor]:
         """The gradients by the parameters of addressing and by the weightings before, and the
         factors of that by the memory."""
+        parameters = prepared.parameters
         d_content, d_previous = d_weightings, tf.zeros_like(d_weightings)
         d_location = [tf.zeros_like(each) for each in parameters[2:5]]
         if self._by_location:
@@ -439,6 +481,7 @@ class _Loop:
                 kept.previous_weightings,
                 parameters,
                 kept.location,
+                prepared.sharpening_slope,
                 kept.weightings,
                 d_weightings,
             )
@@ -455,7 +498,7 @@ class _Loop:
         return d_parameters, d_previous, d_dot, decay
 
     def _controller_back(
-        self, transposed: Weights, kept: Kept, d_output: tf.Tensor, d_state: list[tf.Tensor]
+        self, transposed: Weights, slopes: list[Any], d_output: tf.Tensor, d_state: list[tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
         """The gradients by the controller's state before, by the read vectors before, and by
         what the layers' kernels make."""
@@ -463,19 +506,18 @@ class _Loop:
         d_state_before: list[tf.Tensor] = []
         d_preactivations: list[tf.Tensor] = []
         for layer, kernel in reversed(list(enumerate(transposed.kernels))):
-            activation = kept.activations[layer]
             d_carry = [d_state.pop()] if self._is_lstm else []
             d_output += d_state.pop() if self._is_recurrent else 0
             if self._is_lstm:
-                d_preactivation, *d_carry = self._lstm_gradient(
-                    activation, kept.carries[layer], d_output, *d_carry
+                d_preactivation, *d_carry = analytic.lstm_gradient(
+                    slopes[layer], d_output, *d_carry
                 )
             else:
-                d_preactivation = (1 - activation**2) * d_output
+                d_preactivation = slopes[layer] * d_output
             d_inputs = tf.matmul(d_preactivation, kernel)
             d_preactivations.insert(0, d_preactivation)
             if self._is_recurrent:
-                units = activation.shape[1] // (4 if self._is_lstm else 1)
+                units = d_preactivation.shape[1] // (4 if self._is_lstm else 1)
                 d_inputs, d_own = d_inputs[:, :-units], d_inputs[:, -units:]
                 d_state_before[:0] = [d_own, *d_carry]
             d_output = d_inputs
@@ -511,3 +553,13 @@ def _merge_heads(vectors: tf.Tensor) -> tf.Tensor:
 def _rows(tensor: tf.Tensor) -> tf.Tensor:
     """The steps of all sequences one below the other."""
     return tf.reshape(tensor, [-1, tensor.shape[-1]])
+
+
+def _over_steps(function: Any, kept: Any) -> Any:
+    """What a function makes of the tensors of a step, for all steps at once."""
+    static, dynamic = kept.output.shape, tf.shape(kept.output)
+    sizes = [static[axis] or dynamic[axis] for axis in range(2)]
+    rows = tf.nest.map_structure(lambda each: tf.reshape(each, [-1, *each.shape[2:]]), kept)
+    return tf.nest.map_structure(
+        lambda each: tf.reshape(each, [*sizes, *each.shape[1:]]), function(rows)
+    )
