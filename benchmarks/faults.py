@@ -99,7 +99,10 @@ def are_equal(state: dict[str, Any], other: dict[str, Any]) -> bool:
 def kill_until_over(logdir: pathlib.Path, latest: float, at_most: int) -> list[str]:
     """Kills a run until it comes to its end in spite of it, or no more kills are wanted."""
     found: list[str] = []
-    while len(found) < at_most and (doing := kill_once(logdir, latest)) != "over":
+    while len(found) < at_most:
+        doing = kill_once(logdir, latest)
+        if doing == "over":
+            return found
         found.append(doing)
         steps = [path.stem for path in logdir.glob("checkpoints/*.sha256")]
         print(f"killed: {doing}, {max(steps, default='no state')}", flush=True)

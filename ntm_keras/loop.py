@@ -387,6 +387,7 @@ class _Loop:
         return d_inputs, d_weights, d_state
 
     def _prepare(self, kept: Kept) -> Prepared:
+        """What needs nothing but what was kept of a step."""
         parameters = analytic.head_parameters(kept.heads, self._sizes)
         if self._is_lstm:
             layer_slopes = [*map(self._lstm_slopes, kept.activations, kept.carries)]
