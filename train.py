@@ -59,10 +59,10 @@ def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
 
 
 def evaluation_data(task, sequences: int) -> list[tuple[str, Any]]:
-    """At least so many sequences of every size to evaluate at, drawn once: (size, dataset)."""
+    """At least so many sequences of every size to evaluate at: (size, dataset)."""
     batch_size = min(sequences, _EVAL_BATCH_SIZE)
     return [
-        (written, task.evaluation(size, sequences, batch_size, FLAGS.seed).cache())
+        (written, task.evaluation(size, sequences, batch_size, FLAGS.seed))
         for written, size in building.eval_sizes(task)
     ]
 
@@ -135,27 +135,28 @@ def train(task) -> None:
     keras.utils.set_random_seed(FLAGS.seed)
     model, trainer = building.make_models(task, steps_in(checkpoint_folder()))
     evaluator = building.make_evaluator(model, task)
+    sizes = FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed
 
-    def test(step: int) -> dict[str, float]:
-        sequences = task.test(step, FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed)
-        return evaluator.evaluate(sequences, verbose=0, return_dict=True)
+    def test(step: int) -> float:
+        tested = evaluator.evaluate(task.test(step, *sizes), verbose=0, return_dict=True)
+        return tested[task.solved_measure]
 
-    measure, below = task.solved_measure, FLAGS.solved_below or task.solved_below
-    keepers = make_keepers(model, trainer, measure, below, lambda step: test(step)[measure])
+    below = FLAGS.solved_below or task.solved_below
+    keepers = make_keepers(model, trainer, task.solved_measure, below, test)
     step = restore(keepers.checkpoints, trainer)
     is_over = step >= FLAGS.steps
-    if step and not is_over:
+    # Where an epoch was interrupted there was no validation, and it is brought to its end.
+    if step and not is_over and step % FLAGS.validate_every == 0:
         with keepers.shown():
             is_over = keepers.stop.is_solved(step)
     if not is_over:
-        say_what_comes(measure, below, step)
+        say_what_comes(task.solved_measure, below, step)
         fit(trainer, task, keepers, logs_of(task, evaluator))
     with keepers.shown():
-        steps = int(trainer.optimizer.iterations)
-        tested = test(steps)
+        found = evaluator.evaluate(task.report(*sizes), verbose=0, return_dict=True)
     # Training may go on to less than the task asks for; that is not what is asked of its end.
-    solved = tested[measure] < max(below, task.solved_below)
-    report(solved, steps, keepers.clock.seconds(), tested)
+    solved = found[task.solved_measure] < max(below, task.solved_below)
+    report(solved, int(trainer.optimizer.iterations), keepers.clock.seconds(), found)
 
 
 def make_keepers(
@@ -233,10 +234,9 @@ def restore(checkpoints, trainer) -> int:
         raise BadInput(f"{error}; --overwrite starts anew.") from error
     for complaint in complaints:
         warn(f"{complaint.message}.")
-    if step:
-        run_folder.forget_events_after(FLAGS.logdir, step)
-    else:
-        write_settings(FLAGS.logdir)
+    run_folder.forget_events_after(FLAGS.logdir, step)
+    if not step:
+        log_settings(FLAGS.logdir)
     return step
 
 
@@ -272,9 +272,9 @@ def fit(trainer, task, keepers: Keepers, logs: list) -> None:
             step = int(trainer.optimizer.iterations)
     except NonFiniteLossError as error:
         kept = os.path.exists(os.path.join(FLAGS.logdir, "model.keras"))
+        before = f" The model before is in {FLAGS.logdir}." if kept else ""
         raise BadInput(
-            f"{error}. {f'The model before is in {FLAGS.logdir}.' if kept else ''} "
-            "Try a smaller --learning_rate or a --clip_norm."
+            f"{error}.{before} Try a smaller --learning_rate or a --clip_norm."
         ) from error
     except StoppedBySignalError as error:
         again = shlex.join([sys.executable, sys.argv[0], f"--logdir={FLAGS.logdir}"])
@@ -293,7 +293,7 @@ def logs_of(task, evaluator) -> list:
     train_log, validation_log = (
         os.path.join(FLAGS.logdir, name) for name in ("train", "validation")
     )
-    data = evaluation_data(task, _SIZE_SEQUENCES)
+    data = [(written, each.cache()) for written, each in evaluation_data(task, _SIZE_SEQUENCES)]
     inputs, targets, mask = list(building.with_steps(data[0][1]))[0]
 
     def at_sizes() -> dict[str, float]:
@@ -308,17 +308,17 @@ def logs_of(task, evaluator) -> list:
     ]
 
 
-def report(solved: bool, steps: int, seconds: float, tested: dict[str, float]) -> None:
+def report(solved: bool, steps: int, seconds: float, found: dict[str, float]) -> None:
     """Writes result.json, and says the same to the user."""
     result = {
         "solved": solved,
         "steps": steps,
         "sequences": steps * FLAGS.batch_size,
         "seconds": round(seconds, 1),
-        **_per_sequence(tested),
+        **_per_sequence(found),
         "flags": flag_values(*command_line.GROUPS),
     }
-    measured = ", ".join(f"{_title(name)} {tested[name]:.4f}" for name in _per_sequence(tested))
+    measured = ", ".join(f"{_title(name)} {found[name]:.4f}" for name in _per_sequence(found))
     print(
         f"\n{'Solved' if solved else 'Not solved'} after {steps} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
@@ -336,7 +336,7 @@ def where_to_look() -> str:
     return f"The run is in {FLAGS.logdir}; watch it with\n  {shlex.join(tensorboard)}"
 
 
-def write_settings(logdir: str) -> None:
+def log_settings(logdir: str) -> None:
     """The flags and the command line for TensorBoard: as text, and as hparams to compare runs."""
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
@@ -434,19 +434,11 @@ def show_example(model, written: str, dataset) -> None:
         print(f"\n{title}")
         for channel in zip(*values.numpy()[0].tolist()):
             shown = mask.numpy()[0] if title != "input" else [1] * len(channel)
-            print(
-                "".join(" .#"[1 + (value > 0)] if on else " " for value, on in zip(channel, shown))
-            )
+            print("".join(".#"[value > 0] if on else " " for value, on in zip(channel, shown)))
 
 
 def _write_json(name: str, content: Any) -> None:
-    path = os.path.join(FLAGS.logdir, name)
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error}") from error
+    run_folder.write(FLAGS.logdir, name, json.dumps(content, indent=2) + "\n")
 
 
 def checked_task(argv: list[str]) -> Task:

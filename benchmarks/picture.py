@@ -30,7 +30,9 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("logdir", None, "The run's folder.", required=True)
 flags.DEFINE_string("output", None, "Where to write the picture.", required=True)
-flags.DEFINE_string("size", None, "Of the sequence, as in --eval_sizes. (default: the first there)")
+flags.DEFINE_string(
+    "size", None, "Of the sequence, as in --eval_sizes. (default: the task's first)"
+)
 flags.DEFINE_integer("seed", 0, "Of the sequence.")
 
 _WIDTH = 410
@@ -66,7 +68,9 @@ def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return pictures.heatmap(values, size=size)
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
+    if argv[1:]:
+        sys.exit(f"picture.py: unexpected argument {argv[1]!r}: flags begin with --.")
     run = pathlib.Path(FLAGS.logdir)
     if not (run / "model.keras").exists() or not (run / "result.json").exists():
         sys.exit(f"picture.py: --logdir={run} is not the folder of a finished run.")

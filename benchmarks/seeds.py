@@ -73,11 +73,12 @@ def value_of(event: Any) -> float:
     return float(f"{float(tensor_util.make_ndarray(event.tensor_proto)):.4g}")
 
 
-def settings_now(settings: list[str]) -> dict[str, Any]:
-    """The flags that train.py has with these settings, whatever the seed."""
+def settings_now(settings: list[str]) -> list[dict[str, Any]]:
+    """The flags that train.py has with these settings, whatever the seed, and their defaults."""
     command = (
         "import json, sys; from configs import command_line as c; c.parse(sys.argv);"
-        " print(json.dumps(c.flag_values(*c.GROUPS)))"
+        " values = c.flag_values(*c.GROUPS);"
+        " print(json.dumps([values, {name: c.FLAGS[name].default for name in values}]))"
     )
     arguments = [sys.executable, "-c", command, *settings, f"--task={FLAGS.task}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -90,13 +91,14 @@ def settings_now(settings: list[str]) -> dict[str, Any]:
 
 def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
     """Ends the benchmark where the seeds that are done were trained with other settings."""
-    now = settings_now(settings)
+    now, defaults = settings_now(settings)
     for path in sorted(folder.glob("*/result.json")):
-        flags_then = json.loads(path.read_text(encoding="utf-8"))["flags"]
-        for name in sorted(now.keys() & flags_then.keys() - {"seed"}):
-            if now[name] != flags_then[name]:
+        # Before there was a flag, runs were made with what is its default.
+        then = {**defaults, **json.loads(path.read_text(encoding="utf-8"))["flags"]}
+        for name in sorted(now.keys() - {"seed"}):
+            if now[name] != then[name]:
                 sys.exit(
-                    f"seeds.py: {path.parent} was trained with --{name}={flags_then[name]}, not"
+                    f"seeds.py: {path.parent} was trained with --{name}={then[name]}, not"
                     f" {now[name]}: give another --folder."
                 )
 
@@ -136,11 +138,14 @@ def main(argv: list[str]) -> None:
     folder = pathlib.Path(FLAGS.folder) / FLAGS.task
     check_settings(folder, argv[1:])
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
+    path = folder / "seeds.jsonl"
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    by_seed = {line["seed"]: line for line in map(json.loads, before)}
     for seed in range(FLAGS.seeds):
-        lines.append(measured(folder / str(seed), seed, argv[1:]))
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        (folder / "seeds.jsonl").write_text(text, encoding="utf-8")
+        by_seed[seed] = measured(folder / str(seed), seed, argv[1:])
+        text = "".join(json.dumps(by_seed[each]) + "\n" for each in sorted(by_seed))
+        path.write_text(text, encoding="utf-8")
+    lines = [by_seed[seed] for seed in range(FLAGS.seeds)]
     print(f"\n{FLAGS.task}, {FLAGS.seeds} seeds {' '.join(argv[1:])}\n\n{table(lines)}")
 
 

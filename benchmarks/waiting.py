@@ -21,10 +21,12 @@ from configs import building, command_line
 _WARM_UP, _STEPS = 10, 200
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
+    if argv[1:]:
+        sys.exit(f"waiting.py: unexpected argument {argv[1]!r}: flags begin with --.")
     flags = building.FLAGS
     task = building.make_task()
-    _, trainer = building.make_models(task)
+    _, trainer = building.make_models(task, ends=[1])  # One step a call.
     training = task.training(flags.batch_size, flags.seed, mix_lengths=flags.mix_lengths)
     batches = iter(building.with_steps(training))
     waited = stepped = 0.0

@@ -52,10 +52,30 @@ def claim(logdir: str) -> Any:
 def clear(logdir: str) -> None:
     """Removes what a run has written, and nothing else."""
     folder = pathlib.Path(logdir)
+    for pattern in (SETTINGS, *_FILES, "events.*", "*/events.*", "checkpoints/step-*"):
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     for name in _FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [*(folder / name for name in (SETTINGS, *_FILES)), *folder.glob("events.*")]:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # It is not there, or something else is in it.
+            (folder / name).rmdir()
+
+
+def write(logdir: str, name: str, text: str) -> None:
+    """Writes a file of the folder, whole or not at all.
+
+    Raises:
+        BadInput: It cannot be written.
+    """
+    path = pathlib.Path(logdir, name)
+    try:
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error}") from error
 
 
 def write_settings(logdir: str) -> None:
@@ -63,13 +83,7 @@ def write_settings(logdir: str) -> None:
     lines = [
         f"--{name}={value}\n" for name, value in flag_values(*GROUPS).items() if value is not None
     ]
-    path = pathlib.Path(logdir, SETTINGS)
-    try:
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text("".join(lines), encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
+    write(logdir, SETTINGS, "".join(lines))
 
 
 def forget_events_after(logdir: str, step: int) -> None:
@@ -80,8 +94,10 @@ def forget_events_after(logdir: str, step: int) -> None:
     """
     import tensorflow as tf
 
-    for path in pathlib.Path(logdir).glob("*/events.*"):
-        if path.parent.name in ("train", "validation"):
+    for folder in (pathlib.Path(logdir, name) for name in ("train", "validation")):
+        for unfinished in folder.glob("*.part"):  # Of a process that was killed while it did this.
+            unfinished.unlink()
+        for path in folder.glob("events.*"):
             try:
                 _forget_after(path, step)
             except (OSError, tf.errors.OpError) as error:

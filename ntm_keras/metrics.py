@@ -22,6 +22,9 @@ class BitCrossentropy(keras.losses.Loss):
     Masked steps are neither in its numerator nor in its denominator; Keras by itself divides by
     all steps, masked or not, so that padding would make the loss smaller.
 
+    Raises:
+        ValueError: A `reduction` other than Keras's default is asked for.
+
     Example:
 
     >>> loss = BitCrossentropy()(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
@@ -31,6 +34,11 @@ class BitCrossentropy(keras.losses.Loss):
 
     def __init__(self, name: str = "bit_crossentropy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
+        if self.reduction not in ("sum_over_batch_size", "auto"):
+            raise ValueError(
+                "A BitCrossentropy is a mean over target bits and has no other reduction. "
+                f"Received: reduction={self.reduction!r}"
+            )
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         nats, mask = _nats_per_step(y_true, y_pred, sample_weight)

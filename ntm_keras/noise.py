@@ -29,7 +29,8 @@ class NoisyModel(keras.Model):
         seed: Where the noise comes from.
 
     Raises:
-        ValueError: `stddev` is negative or not finite; or computations are in mixed precision.
+        ValueError: `stddev` is negative or not finite; or computations are in mixed precision; or,
+            in training, the model was not compiled.
 
     Example:
 

@@ -97,9 +97,11 @@ def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:
     Args:
         targets: `(batch, time, bits)`, 0 or 1.
         answers: `(batch, time, bits)`, probabilities.
-        mask: `(batch, time)`, 1 in the steps to draw, by default all.
+        mask: `(batch, time)`, 1 in the steps to draw; where there is none, all are drawn.
     """
-    counts = slice(None) if mask is None else np.asarray(mask[0]) > 0
+    counts = np.zeros(len(targets[0]), bool) if mask is None else np.asarray(mask[0]) > 0
+    if not counts.any():
+        counts = ~counts
     target, answer = (np.asarray(each[0])[counts].T for each in (targets, answers))
     size = (192, 192)
     return stack(

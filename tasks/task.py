@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3}
+_STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3, "report": 4}
 
 
 # No limit is larger, and no sequence longer: larger numbers are slips of the hand.
@@ -36,7 +36,10 @@ def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tu
         numbers = tuple(int(part) for part in parts)
         if at_least <= min(numbers) and max(numbers) <= LARGEST:
             return numbers
-    raise ValueError(f"a size of this task is {notation}. Received: {text!r}")
+    raise ValueError(
+        f"a size of this task is {notation}; numbers from {at_least} to {LARGEST}. "
+        f"Received: {text!r}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +154,10 @@ class Task:
     def test(self, draw: int, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """Like `validation`, other sequences for every number `draw`."""
         return self._mixed("test", draw, sequences, batch_size, seed)
+
+    def report(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
+        """Like `test`, sequences that no decision to end training was made on."""
+        return self._mixed("report", 0, sequences, batch_size, seed)
 
     def _mixed(
         self, stream: str, draw: int, sequences: int, batch_size: int, seed: int

@@ -2,6 +2,7 @@ import math
 import pathlib
 import re
 import shutil
+import signal
 import types
 
 import numpy as np
@@ -43,9 +44,10 @@ def fit(model, *used, epochs=2, **arguments):
 
 
 def events(folder):
-    """Everything written for TensorBoard below a folder, as (tag, step, value)."""
+    """Everything written for TensorBoard in a folder, as (tag, step, value)."""
     found = []
-    for path in sorted(pathlib.Path(folder).glob("events.out.tfevents.*")):
+    paths = pathlib.Path(folder).glob("events.out.tfevents.*")
+    for path in sorted(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)]):
         for record in tf.data.TFRecordDataset(str(path)):
             event = tf.compat.v1.Event.FromString(record.numpy())
             for value in event.summary.value:
@@ -89,6 +91,15 @@ def test_a_gradient_that_overflows_is_left_out(clipping):
     assert history["gradients_left_out"] == [2, 4]
     for weight, value in zip(model.weights, before):
         np.testing.assert_array_equal(weight, value)
+
+
+def test_an_optimizer_that_scales_the_loss_is_not_guarded():
+    scaled = getattr(keras.mixed_precision, "LossScaleOptimizer", None)
+    scaled = scaled or keras.optimizers.LossScaleOptimizer
+    model = make_model()
+    model.compile(scaled(keras.optimizers.SGD(0.1)), "mse")
+    with pytest.raises(ValueError, match="do not leave out gradients that overflow by themselves"):
+        fit(model, callbacks.GuardGradients())
 
 
 def test_scalars_are_written_at_training_steps(tmp_path):
@@ -370,6 +381,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(tmp_pat
     with pytest.raises(callbacks.NonFiniteLossError, match="loss became nan by training step"):
         model.fit(data, validation_data=validation, callbacks=in_order, verbose=0, shuffle=False)
     assert not path.exists()
+
+
+def test_a_signal_ends_training_after_its_step_and_then_means_what_it_did_before():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    saved = []
+
+    class Sends(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            signal.raise_signal(signal.SIGTERM)
+
+    model = make_model()
+    stop = callbacks.StopOnSignal(lambda: saved.append(int(model.optimizer.iterations)))
+    with pytest.raises(callbacks.StoppedBySignalError, match="SIGTERM"):
+        fit(model, Sends(), stop, epochs=9)
+    assert saved == [1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def test_training_stops_after_so_many_steps():

@@ -126,3 +126,9 @@ def test_wrong_bits_can_be_counted_in_some_channels_only():
         again = WrongBitsPerSequence.from_config(measure.get_config())
         again.update_state(targets, logits)
         assert float(again.result()) == expected
+
+
+def test_another_reduction_of_the_loss_is_refused():
+    with pytest.raises(ValueError, match="no other reduction. Received: reduction='sum'"):
+        BitCrossentropy(reduction="sum")
+    assert BitCrossentropy.from_config(BitCrossentropy().get_config()).name == "bit_crossentropy"

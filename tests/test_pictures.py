@@ -46,3 +46,18 @@ def test_weightings_are_drawn_locations_down_and_time_across(random):
 def test_everything_that_is_drawn_is_described():
     found = trace(NTMCell(6, 8, 4, 2, 1), np.zeros((1, 3, 5), "float32"))
     assert {*pictures.draw_trace(found), "target_output_error"} == set(pictures.DESCRIPTIONS)
+
+
+def test_target_output_and_error_stand_side_by_side_where_answers_count():
+    targets = np.array([[[1.0], [0.0], [1.0]]])
+    answers = np.array([[[0.0], [0.0], [1.0]]])
+    picture = pictures.draw_answers(targets, answers, mask=np.array([[1, 0, 1]]))
+    dark, bright = pictures.heatmap(np.array([[0.0, 1.0]]), size=(1, 2))[0].tolist()
+    blue, white = (
+        pictures.heatmap(np.array([[value]]), -1, 1, pictures.DIVERGING, (1, 1))[0, 0].tolist()
+        for value in (-1.0, 0.0)
+    )
+    columns = [picture[0, x].tolist() for x in (0, 100, 200, 300, 400, 500)]
+    assert picture.shape[:2] == (192, 3 * 192 + 2 * 4)
+    assert columns == [bright, bright, dark, bright, blue, white]
+    assert pictures.draw_answers(targets, answers, np.zeros([1, 3])).shape == picture.shape

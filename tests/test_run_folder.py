@@ -44,10 +44,14 @@ def test_only_what_a_run_wrote_is_cleared(tmp_path):
     (tmp_path / "train").mkdir()
     for name in ("train/events.1", "events.2", "flags.cfg", "result.json", "model.keras"):
         (tmp_path / name).write_text("")
-    for name in ("notes.txt", "picture.png"):
+    (tmp_path / "checkpoints").mkdir()
+    own = ("notes.txt", "picture.png", "checkpoints/mine.txt")
+    for name in ("checkpoints/step-000000010.index", *own):
         (tmp_path / name).write_text("")
     run_folder.clear(str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "picture.png"]
+    left = (path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert sorted(map(str, left)) == sorted(own)
+    assert not (tmp_path / "train").exists()
 
 
 def test_events_after_a_step_are_forgotten(tmp_path):
@@ -55,6 +59,9 @@ def test_events_after_a_step_are_forgotten(tmp_path):
         for step in (10, 20, 30):
             tf.summary.scalar("loss", 1.0 / step, step=step)
     (path,) = (tmp_path / "train").iterdir()
-    path.write_bytes(path.read_bytes()[:-3])  # As a run that was killed may leave it.
+    # As a run that was killed may leave it; the second time while it did what is tried here.
+    path.write_bytes(path.read_bytes()[:-3])
+    path.with_name(f"{path.name}.part").write_bytes(path.read_bytes()[:-3])
     run_folder.forget_events_after(str(tmp_path), 20)
     assert [step for _, step, _ in events(tmp_path / "train")] == [10, 20]
+    assert list((tmp_path / "train").iterdir()) == [path]

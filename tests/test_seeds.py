@@ -61,7 +61,9 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
         (run / "eval.json").write_text(json.dumps(sizes))
         with tf.summary.create_file_writer(str(run / "validation")).as_default():
             tf.summary.scalar("wrong_bits_per_sequence", 0.25, step=1000 * steps)
-    finished = run_seeds(tmp_path, seeds=3)
+    defaults = tmp_path / "defaults.cfg"
+    defaults.write_text("")
+    finished = run_seeds(tmp_path, f"--flagfile={defaults}", seeds=3)
     assert finished.stdout.splitlines()[-8:] == [
         "| seed | 0 | 1 | 2 | median |",
         "| --- | --- | --- | --- | --- |",
@@ -77,6 +79,9 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
         "steps": [4000],
         "wrong_bits_per_sequence": [0.25],
     }
+    assert run_seeds(tmp_path, f"--flagfile={defaults}", seeds=1).returncode == 0
+    assert (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines() == lines
+    assert "trained with --batch_size=32, not 16" in run_seeds(tmp_path).stderr
 
 
 def test_a_seed_that_was_stopped_goes_on(tmp_path):

@@ -53,6 +53,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._keep = keep
         self._seconds = seconds
         self._written_at = -math.inf
+        self._step: int | None = None  # Of the last state that was written or read.
 
     def on_train_begin(self, logs=None):
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,12 +66,15 @@ class Checkpoints(keras.callbacks.Callback):
         self.write()
 
     def write(self) -> None:
-        """Writes the state as it is now, and removes the oldest.
+        """Writes the state as it is now, if it is a later one, and removes the oldest.
 
         Raises:
             OSError: It cannot be written. The states before stay.
         """
-        path = self._folder / f"step-{int(self.model.optimizer.iterations):09d}"
+        step = int(self.model.optimizer.iterations)
+        if step == self._step:
+            return
+        path = self._folder / f"step-{step:09d}"
         try:
             self._write(path)
         except (OSError, tf.errors.OpError) as error:
@@ -79,7 +83,7 @@ class Checkpoints(keras.callbacks.Callback):
             raise OSError(f"{path} cannot be written: {said}") from error
         for old in _finished(self._folder)[: -self._keep]:
             self._remove(old.stem)
-        self._written_at = time.monotonic()
+        self._written_at, self._step = time.monotonic(), step
 
     def _write(self, path: pathlib.Path) -> None:
         self._folder.mkdir(exist_ok=True)
@@ -129,7 +133,8 @@ class Checkpoints(keras.callbacks.Callback):
                         f"the checkpoint {path.with_suffix('')} is that of another model, or of"
                         " another version of Keras"
                     ) from error
-                return int(model.optimizer.iterations)
+                self._step = int(model.optimizer.iterations)
+                return self._step
             warnings.warn(f"the checkpoint {path.with_suffix('')} is damaged", stacklevel=2)
         if finished:
             raise OSError(f"all checkpoints in {self._folder} are damaged")

@@ -33,7 +33,8 @@ class StopWhenSolved(keras.callbacks.Callback):
     """Ends training when the validation, and then a test on fresh data, is below a threshold.
 
     A validation set that is looked at after every epoch is passed by luck sooner or later; the
-    test, made only when it is passed, need not be small.
+    test, made only when it is passed, need not be small. But it is repeated until it is passed
+    too: to say how good the model is takes other data.
 
     Args:
         below: The threshold.
@@ -110,7 +111,8 @@ class StopOnSignal(keras.callbacks.Callback):
     """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
 
     After the last step of an epoch its validation is waited for. It has to come after the
-    callbacks whose work is to be done by then.
+    callbacks whose work is to be done by then. When training ends, signals mean what they did
+    before; not when it ends by an exception of another callback.
 
     Args:
         save: Called before training ends.
@@ -139,6 +141,7 @@ class StopOnSignal(keras.callbacks.Callback):
     def _end_if_asked_to(self) -> None:
         if self._received is not None:
             self._save()
+            self.on_train_end()
             raise StoppedBySignalError(self._received)
 
     def on_train_end(self, logs=None):

@@ -23,10 +23,18 @@ class GuardGradients(keras.callbacks.Callback):
 
     It has to come before the callbacks that are to see its logs. A model that was fitted without
     it before has to be compiled again.
+
+    Raises:
+        ValueError: In training, where the optimizer scales the loss: it has to see what overflows.
     """
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
+        if hasattr(model.optimizer, "inner_optimizer"):
+            raise ValueError(
+                "GuardGradients is for optimizers that do not leave out gradients that overflow by "
+                f"themselves. Received: optimizer={model.optimizer!r}"
+            )
         if not hasattr(model.optimizer, "gradient_norm"):
             _guard(model.optimizer)
 

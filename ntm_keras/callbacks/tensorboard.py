@@ -120,7 +120,33 @@ class ScalarLog(keras.callbacks.Callback):
                 tf.summary.scalar(tag, value, step=step)
 
 
-class Measurements(keras.callbacks.Callback):
+class _EveryFewEpochs(keras.callbacks.Callback):
+    """Calls `_do` after every so many epochs and when training ends, once in a training step."""
+
+    def __init__(self, log_dir: str, every: int):
+        super().__init__()
+        self._log_dir = log_dir
+        self._every = _at_least_one("every", every)
+        self._done_at = -1
+
+    def on_train_begin(self, logs=None):
+        self._log = EventLog(self._log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every == 0:
+            self.on_train_end()
+
+    def on_train_end(self, logs=None):
+        step = int(self.model.optimizer.iterations)
+        if step != self._done_at:
+            self._done_at = step
+            self._do(step)
+
+    def _do(self, step: int) -> None:
+        raise NotImplementedError
+
+
+class Measurements(_EveryFewEpochs):
     """Writes for TensorBoard what a function measures, every now and then.
 
     Args:
@@ -130,33 +156,17 @@ class Measurements(keras.callbacks.Callback):
     """
 
     def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
-        super().__init__()
-        self._log_dir = log_dir
+        super().__init__(log_dir, every)
         self._measure = measure
-        self._every = _at_least_one("every", every)
-        self._measured_at = -1
 
-    def on_train_begin(self, logs=None):
-        self._log = EventLog(self._log_dir)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self._every == 0:
-            self._write()
-
-    def on_train_end(self, logs=None):
-        self._write()
-
-    def _write(self) -> None:
-        step = int(self.model.optimizer.iterations)
-        if step != self._measured_at:
-            self._measured_at = step
-            measured = self._measure()
-            with self._log.writing():
-                for tag, value in measured.items():
-                    tf.summary.scalar(tag, value, step=step)
+    def _do(self, step: int) -> None:
+        measured = self._measure()
+        with self._log.writing():
+            for tag, value in measured.items():
+                tf.summary.scalar(tag, value, step=step)
 
 
-class MachineImages(keras.callbacks.Callback):
+class MachineImages(_EveryFewEpochs):
     """Draws for TensorBoard what the machine does with one example, over training.
 
     For every layer of the model whose cell is an `NTMCell`: the read and the write weightings
@@ -187,32 +197,18 @@ class MachineImages(keras.callbacks.Callback):
         from_logits: bool = True,
         every: int = 1,
     ):
-        super().__init__()
-        self._log_dir = log_dir
+        super().__init__(log_dir, every)
         self._inputs = tf.nest.map_structure(lambda batch: tf.convert_to_tensor(batch[:1]), inputs)
         self._targets = targets
         self._mask = mask
         self._from_logits = from_logits
-        self._every = _at_least_one("every", every)
         self._trace: Any = None
-        self._drawn_at = -1
 
     def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
         self._trace = tf.function(functools.partial(trace_model, self.model))
-        self._log = EventLog(self._log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self._every == 0:
-            self._draw()
-
-    def on_train_end(self, logs=None):
-        self._draw()
-
-    def _draw(self) -> None:
-        step = int(self.model.optimizer.iterations)
-        if step == self._drawn_at:
-            return
-        self._drawn_at = step
+    def _do(self, step: int) -> None:
         traced = self._trace(self._inputs)
         with self._log.writing():
             write_machine_images(traced, self._targets, self._mask, self._from_logits, step)
