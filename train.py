@@ -23,13 +23,19 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags, logging
 
 from configs import building, command_line, run_folder
 from configs.command_line import BadInput, flag_values
 from tasks.task import Task
+
+if TYPE_CHECKING:  # A wrong flag is answered before TensorFlow is imported.
+    import tensorflow as tf
+
+    from ntm_keras import callbacks
+    from ntm_keras.keras_compat import keras
 
 _STARTED = time.perf_counter()
 
@@ -46,7 +52,7 @@ def warn(message: str) -> None:
     print(f"train.py: warning: {message}", file=sys.stderr, flush=True)
 
 
-def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
+def warn_of_small_memory(task: Task, sizes: list[tuple[str, Any]]) -> None:
     """Says which sequences hold more vectors than the memory has locations."""
     largest = "in training", task.largest_size
     for name, size in [largest, *((f"of size {written}", size) for written, size in sizes)]:
@@ -58,7 +64,7 @@ def warn_of_small_memory(task, sizes: list[tuple[str, Any]]) -> None:
             )
 
 
-def evaluation_data(task, sequences: int) -> list[tuple[str, Any]]:
+def evaluation_data(task: Task, sequences: int) -> list[tuple[str, tf.data.Dataset]]:
     """At least so many sequences of every size to evaluate at: (size, dataset)."""
     batch_size = min(sequences, _EVAL_BATCH_SIZE)
     return [
@@ -67,7 +73,9 @@ def evaluation_data(task, sequences: int) -> list[tuple[str, Any]]:
     ]
 
 
-def measure(evaluator, data: list[tuple[str, Any]]) -> list[dict[str, Any]]:
+def measure(
+    evaluator: keras.Model, data: list[tuple[str, tf.data.Dataset]]
+) -> list[dict[str, Any]]:
     """What a model costs and how often it errs, at every size: the records of eval.json."""
     records = []
     for written, dataset in data:
@@ -99,13 +107,13 @@ def _at_size(record: dict[str, Any]) -> dict[str, float]:
 class Keepers(NamedTuple):
     """The callbacks whose variables make up, beside the model's, the state of a run."""
 
-    averages: Any  # None where weights are not averaged
-    guard: Any
-    latest: Any
-    best: Any
-    stop: Any
-    clock: Any
-    checkpoints: Any
+    averages: callbacks.ShowAveragedWeights | None
+    guard: callbacks.GuardGradients
+    latest: callbacks.SaveLatest
+    best: callbacks.SaveBest
+    stop: callbacks.StopWhenSolved
+    clock: callbacks.RunTime
+    checkpoints: callbacks.Checkpoints
 
     def shown(self) -> contextlib.AbstractContextManager[None]:
         """A context in which the model has the weights that are measured and saved."""
@@ -121,7 +129,7 @@ class Keepers(NamedTuple):
             warn(f"{error}.")
 
 
-def train(task) -> None:
+def train(task: Task) -> None:
     """Trains until the task is solved or the steps are used up, and says how it went.
 
     A run that was there before goes on where its last checkpoint was written.
@@ -160,7 +168,11 @@ def train(task) -> None:
 
 
 def make_keepers(
-    model, trainer, measure: str, below: float, test: Callable[[int], float]
+    model: keras.Model,
+    trainer: keras.Model,
+    solved_measure: str,
+    below: float,
+    test: Callable[[int], float],
 ) -> Keepers:
     """The callbacks of a run, once they know the model that is trained."""
     from ntm_keras import callbacks
@@ -173,8 +185,8 @@ def make_keepers(
     for callback in (guard, averages):
         if callback:
             callback.set_model(trainer)
-    best = callbacks.SaveBest(best_file, f"val_{measure}", model)
-    stop = callbacks.StopWhenSolved(below, test, f"val_{measure}", FLAGS.solved_times)
+    best = callbacks.SaveBest(best_file, f"val_{solved_measure}", model)
+    stop = callbacks.StopWhenSolved(below, test, f"val_{solved_measure}", FLAGS.solved_times)
     clock = callbacks.RunTime(_STARTED)
     variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
     seconds = FLAGS.checkpoint_seconds
@@ -189,11 +201,13 @@ def make_keepers(
     )
 
 
-def in_order(keepers: Keepers, logs: list) -> list:
+def in_order(
+    keepers: Keepers, logs: list[keras.callbacks.Callback]
+) -> list[keras.callbacks.Callback]:
     """All callbacks of a training: each after those whose work it needs."""
     from ntm_keras import callbacks
 
-    def forgiving(*those_that_write):
+    def forgiving(*those_that_write: keras.callbacks.Callback) -> list:
         return [callbacks.forgiving(each, warn) for each in those_that_write]
 
     return [
@@ -213,18 +227,18 @@ def checkpoint_folder() -> str:
     return os.path.join(FLAGS.logdir, "checkpoints")
 
 
-def say_what_comes(measure: str, below: float, step: int) -> None:
+def say_what_comes(solved_measure: str, below: float, step: int) -> None:
     """Where the run is, from where it goes on, and when it ends."""
     times = f" in {FLAGS.solved_times} validations in a row" if FLAGS.solved_times > 1 else ""
     print(
         f"{where_to_look()}\nIt trains {f'on from step {step}, ' if step else ''}for {FLAGS.steps}"
-        f" steps, or until {measure} is below {below:g}{times}.\n"
+        f" steps, or until {solved_measure} is below {below:g}{times}.\n"
         "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
 
 
-def restore(checkpoints, trainer) -> int:
+def restore(checkpoints: callbacks.Checkpoints, trainer: keras.Model) -> int:
     """Goes back to the last checkpoint; returns its step, 0 where a run is new."""
     try:
         with warnings.catch_warnings(record=True) as complaints:
@@ -240,13 +254,15 @@ def restore(checkpoints, trainer) -> int:
     return step
 
 
-def fit(trainer, task, keepers: Keepers, logs: list) -> None:
+def fit(
+    trainer: keras.Model, task: Task, keepers: Keepers, logs: list[keras.callbacks.Callback]
+) -> None:
     """Trains on; says what to do where training ends before its time."""
     from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
     from ntm_keras.callbacks.checkpoints import steps_in
 
     validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
-    callbacks = in_order(keepers, logs)
+    used = in_order(keepers, logs)
     step = int(trainer.optimizer.iterations)
     epochs = math.ceil(FLAGS.steps / FLAGS.validate_every)
     try:
@@ -261,7 +277,7 @@ def fit(trainer, task, keepers: Keepers, logs: list) -> None:
                 epochs=epoch + 1 if done else epochs,
                 steps_per_epoch=min(FLAGS.steps - step, FLAGS.validate_every - done),
                 validation_data=building.with_steps(validation),
-                callbacks=callbacks,
+                callbacks=used,
                 shuffle=False,
                 verbose=1 if sys.stdout.isatty() else 2,
             )
@@ -286,7 +302,7 @@ def fit(trainer, task, keepers: Keepers, logs: list) -> None:
         sys.exit(128 + error.number)
 
 
-def logs_of(task, evaluator) -> list:
+def logs_of(task: Task, evaluator: keras.Model) -> list[keras.callbacks.Callback]:
     """What writes for TensorBoard while a run trains: scalars and images."""
     from ntm_keras import callbacks
 
@@ -355,7 +371,7 @@ def log_settings(logdir: str) -> None:
         )
 
 
-def evaluate(task) -> None:
+def evaluate(task: Task) -> None:
     """Measures a trained machine at every size, and shows one example."""
     import ntm_keras  # noqa: F401  registers what the saved model is made of
     from ntm_keras.keras_compat import keras
@@ -406,7 +422,12 @@ def last_step() -> int:
         raise BadInput(f"{path} is not what a run writes: {error}") from error
 
 
-def write_evaluation(model, step: int, records: list[dict[str, Any]], data: list) -> None:
+def write_evaluation(
+    model: keras.Model,
+    step: int,
+    records: list[dict[str, Any]],
+    data: list[tuple[str, tf.data.Dataset]],
+) -> None:
     """The measures for TensorBoard, and an example of each size, at the run's last step."""
     import tensorflow as tf
 
@@ -425,7 +446,7 @@ def write_evaluation(model, step: int, records: list[dict[str, Any]], data: list
                 )
 
 
-def show_example(model, written: str, dataset) -> None:
+def show_example(model: keras.Model, written: str, dataset: tf.data.Dataset) -> None:
     """Prints the first sequence, its targets and the model's answers."""
     inputs, targets, mask = next(iter(dataset))
     answers = model(inputs)
@@ -458,7 +479,7 @@ def main(argv: list[str]) -> None:
     task = checked_task(argv)
     if FLAGS.mode == "train":
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        FLAGS.logdir = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
+        FLAGS["logdir"].value = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
         lock = run_folder.claim(FLAGS.logdir)  # noqa: F841  held until the process ends
         if FLAGS.overwrite:
             run_folder.clear(FLAGS.logdir)

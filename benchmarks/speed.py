@@ -6,10 +6,11 @@
 
 Times a training step and a forward pass, as a plain graph and compiled by XLA, of
 
-  NTM             the layer of this project
-  RNN(NTMCell)    its cell in keras.layers.RNN
-  yardstick       a cell straight from the paper in keras.layers.RNN (yardstick.py)
-  LSTM            Keras's, as wide as the controller, with a projection: the price of the memory
+  SideBySide(NTM)   the layer of this project, a batch in two parts, each compiled by itself
+  NTM               the layer
+  RNN(NTMCell)      its cell in keras.layers.RNN
+  yardstick         a cell straight from the paper in keras.layers.RNN (yardstick.py)
+  LSTM              Keras's, as wide as the controller, with a projection: the price of the memory
 
 on the copy task. Then one size after the other is varied, for the compiled training step. What is
 compared is timed in turn, in one process; each setting has a process of its own. Prints tables, and
@@ -56,7 +57,8 @@ AXES: dict[str, list[dict[str, int]]] = {
     ],
     "heads": [{"heads": n} for n in (2, 4, 8)],
 }
-CONTESTANTS = ("NTM", "RNN(NTMCell)", "yardstick", "LSTM")
+IN_PARTS = "SideBySide(NTM)"
+CONTESTANTS = (IN_PARTS, "NTM", "RNN(NTMCell)", "yardstick", "LSTM")
 
 _BITS, _UNITS = 8, 100
 _DESCRIPTIONS = {
@@ -103,8 +105,9 @@ def make_layer(contestant: str, setting: Setting) -> Any:
 
     memory = (setting.memory_size, setting.memory_vector_dim)
     heads = (setting.heads, setting.heads)
-    if contestant == "NTM":
-        return ntm_keras.NTM(_UNITS, *memory, *heads, output_dim=_BITS, return_sequences=True)
+    if contestant in ("NTM", IN_PARTS):
+        ntm = ntm_keras.NTM(_UNITS, *memory, *heads, output_dim=_BITS, return_sequences=True)
+        return ntm_keras.SideBySide(ntm) if contestant == IN_PARTS else ntm
     if contestant == "LSTM":
         lstm = keras.layers.LSTM(_UNITS, return_sequences=True)
         return keras.Sequential([lstm, keras.layers.Dense(_BITS)])
@@ -122,6 +125,8 @@ def make_program(contestant: str, setting: Setting, what: str, xla: bool) -> Cal
     import ntm_keras
     from ntm_keras.keras_compat import keras
 
+    if contestant == IN_PARTS:
+        xla = False  # It compiles itself.
     keras.utils.set_random_seed(0)
     layer = make_layer(contestant, setting)
     model = keras.Sequential([keras.Input([None, _BITS + 1]), layer])
@@ -157,7 +162,12 @@ def timed(job: Job) -> list[dict[str, Any]]:
 
     setting = job.setting
     data = Copy().evaluation(setting.length, setting.batch_size, setting.batch_size, seed=0)
-    keys = [(name, *program) for name in job.contestants for program in job.programs]
+    keys = [
+        (name, what, xla)
+        for name in job.contestants
+        for what, xla in job.programs
+        if xla or name != IN_PARTS
+    ]
     with tf.device(job.device):
         batch = tuple(tf.identity(each) for each in next(iter(data)))
         programs = {key: make_program(key[0], setting, *key[1:]) for key in keys}

@@ -71,10 +71,12 @@ class Task:
 
     @property
     def input_width(self) -> int:
+        """Number of input channels."""
         raise NotImplementedError
 
     @property
     def output_width(self) -> int:
+        """Number of target bits of a step."""
         raise NotImplementedError
 
     @property
@@ -119,11 +121,27 @@ class Task:
         return sizes
 
     def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:
-        """Draws so many sizes of training sequences, `(count, ..)`."""
+        """Draws sizes of training sequences.
+
+        Args:
+            count: How many.
+            seed: `(2,)`, int64; what is drawn is a function of it alone.
+
+        Returns:
+            `(count, ..)`: whatever `generate` takes, a number or a row for each sequence.
+        """
         raise NotImplementedError
 
     def generate(self, sizes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Draws one sequence of each size: `(inputs, targets, mask)`, as long as the longest."""
+        """Draws one sequence of each size.
+
+        Args:
+            sizes: `(batch, ..)`, as `draw_sizes` and `parse_size` give them.
+            seed: `(2,)`, int64; what is drawn is a function of it and the sizes alone.
+
+        Returns:
+            `(inputs, targets, mask)`, as in the class's docstring; `time` is the longest one's.
+        """
         raise NotImplementedError
 
     def training(
