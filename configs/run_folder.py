@@ -52,7 +52,8 @@ def claim(logdir: str) -> Any:
 def clear(logdir: str) -> None:
     """Removes what a run has written, and nothing else."""
     folder = pathlib.Path(logdir)
-    for pattern in (SETTINGS, *_FILES, "events.*", "*/events.*", "checkpoints/step-*"):
+    logs = (f"{name}/events.*" for name in _FOLDERS)
+    for pattern in (SETTINGS, *_FILES, "events.*", *logs, "checkpoints/step-*"):
         for path in folder.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, controllers, heads, loop, memory
+from ntm_keras import addressing, arguments, controllers, heads, loop, memory
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializable
 
 ADDRESSING_MODES = ("content_and_location", "content")
@@ -148,23 +147,29 @@ class NTMCell(AbstractRNNCell):
     ):
         super().__init__(**kwargs)
         self._input_width = None
-        self.rnn_size = _integer("rnn_size", rnn_size, at_least=1)
-        self.memory_size = _integer("memory_size", memory_size, at_least=1)
-        self.memory_vector_dim = _integer("memory_vector_dim", memory_vector_dim, at_least=1)
-        self.read_head_num = _integer("read_head_num", read_head_num, at_least=1)
-        self.write_head_num = _integer("write_head_num", write_head_num, at_least=1)
-        self.addressing_mode = _choice("addressing_mode", addressing_mode, ADDRESSING_MODES)
-        self.shift_range = _integer("shift_range", shift_range, at_least=0)
-        self.output_dim = (
-            None if output_dim is None else _integer("output_dim", output_dim, at_least=1)
+        self.rnn_size = arguments.integer("rnn_size", rnn_size, at_least=1)
+        self.memory_size = arguments.integer("memory_size", memory_size, at_least=1)
+        self.memory_vector_dim = arguments.integer(
+            "memory_vector_dim", memory_vector_dim, at_least=1
         )
-        self.controller_layers = _integer("controller_layers", controller_layers, at_least=1)
+        self.read_head_num = arguments.integer("read_head_num", read_head_num, at_least=1)
+        self.write_head_num = arguments.integer("write_head_num", write_head_num, at_least=1)
+        self.addressing_mode = arguments.choice(
+            "addressing_mode", addressing_mode, ADDRESSING_MODES
+        )
+        self.shift_range = arguments.integer("shift_range", shift_range, at_least=0)
+        self.output_dim = (
+            None if output_dim is None else arguments.integer("output_dim", output_dim, at_least=1)
+        )
+        self.controller_layers = arguments.integer(
+            "controller_layers", controller_layers, at_least=1
+        )
         self.memory_initializer = _memory_initializer(memory_initializer)
-        self.weighting_initializer = _choice(
+        self.weighting_initializer = arguments.choice(
             "weighting_initializer", weighting_initializer, WEIGHTING_INITIALIZERS
         )
-        self.output_source = _choice("output_source", output_source, OUTPUT_SOURCES)
-        self.write_order = _choice("write_order", write_order, WRITE_ORDERS)
+        self.output_source = arguments.choice("output_source", output_source, OUTPUT_SOURCES)
+        self.write_order = arguments.choice("write_order", write_order, WRITE_ORDERS)
         if 2 * self.shift_range + 1 > self.memory_size:
             raise ValueError(
                 "Argument `shift_range` must not shift around the whole memory: "
@@ -602,28 +607,6 @@ def _copy(initializer: Any) -> Any:
 def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
     """Logits of weightings that lie on the first location."""
     return tf.one_hot(tf.zeros(shape[:-1], tf.int32), shape[-1], _FOCUS_LOGIT, dtype=dtype)
-
-
-def _integer(name: str, value: Any, at_least: int) -> int:
-    try:
-        integer = operator.index(value)
-    except TypeError:
-        integer = None
-    if integer is None or isinstance(value, bool) or integer < at_least:
-        raise ValueError(
-            f"Argument `{name}` must be an integer of at least {at_least}. "
-            f"Received: {name}={value!r}"
-        )
-    return integer
-
-
-def _choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise ValueError(
-            f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}. "
-            f"Received: {name}={value!r}"
-        )
-    return value
 
 
 def _memory_initializer(initializer: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import loop
+from ntm_keras import arguments, loop
 from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 from ntm_keras.ntm import NTM
 
@@ -54,12 +54,8 @@ class SideBySide(keras.layers.Wrapper):
                 " single or double precision, with a controller that has a name, neither stateful"
                 f" nor unrolled. Received: layer={layer!r}"
             )
-        if not isinstance(parts, int) or isinstance(parts, bool) or parts < 1:
-            raise ValueError(
-                f"Argument `parts` must be an integer of at least 1. Received: parts={parts!r}"
-            )
         super().__init__(layer, **kwargs)
-        self.parts = parts
+        self.parts = arguments.integer("parts", parts, at_least=1)
         self.supports_jit = False
         self.supports_masking = True
         self._compiled = tf.function(self._run, jit_compile=True, autograph=False)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ntm_keras import pictures
+from ntm_keras import arguments, pictures
 from ntm_keras.keras_compat import keras
 from ntm_keras.trace import NTMTrace, trace_model
 
@@ -126,7 +126,7 @@ class _EveryFewEpochs(keras.callbacks.Callback):
     def __init__(self, log_dir: str, every: int):
         super().__init__()
         self._log_dir = log_dir
-        self._every = _at_least_one("every", every)
+        self._every = arguments.integer("every", every, at_least=1)
         self._done_at = -1
 
     def on_train_begin(self, logs=None):
@@ -242,11 +242,3 @@ def write_machine_images(
     for tag, picture in drawn.items():
         description = pictures.DESCRIPTIONS[tag.split("/")[-1]]
         tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)
-
-
-def _at_least_one(name: str, value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"Argument `{name}` must be an integer of at least 1. Received: {name}={value!r}"
-        )
-    return value

@@ -1,0 +1,31 @@
+"""What arguments may be."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+
+def integer(name: str, value: Any, at_least: int) -> int:
+    """The value as an int; a ValueError says what is allowed."""
+    try:
+        integer = operator.index(value)
+    except TypeError:
+        integer = None
+    if integer is None or isinstance(value, bool) or integer < at_least:
+        raise ValueError(
+            f"Argument `{name}` must be an integer of at least {at_least}. "
+            f"Received: {name}={value!r}"
+        )
+    return integer
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    """The value, if it is one of those; a ValueError says what is allowed."""
+    if value not in allowed:
+        raise ValueError(
+            f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}. "
+            f"Received: {name}={value!r}"
+        )
+    return value
