@@ -37,7 +37,7 @@ flags.DEFINE_integer("seed", 0, "Of the moments and places.")
 # A small run that is seldom done with writing: it validates and keeps its state every 20 steps.
 _RUN = (
     "--task=copy --steps=4000 --validate_every=20 --checkpoint_seconds=0 --max_length=3 --bits=3"
-    " --rnn_size=16 --memory_size=16 --memory_vector_dim=8 --batch_size=8 --ema_momentum=0.9"
+    " --rnn_size=16 --memory_size=16 --memory_vector_dim=8 --batch_size=16 --ema_momentum=0.9"
     " --weight_noise=0.01 --eval_sequences=64 --eval_sizes=3 --solved_below=1e-9"
 ).split()
 

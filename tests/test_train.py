@@ -18,6 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 TINY = (
     "--steps=5 --validate_every=3 --batch_size=4 --max_length=3 --bits=2 --rnn_size=6"
     " --memory_size=8 --memory_vector_dim=4 --eval_sizes=2,5 --eval_sequences=8 --noxla"
+    " --solved_times=1"
 ).split()
 
 
@@ -50,8 +51,10 @@ def twins(tmp_path_factory):
     """Two runs with the same flags, of a few steps: the folder of each and what it printed."""
     folder = tmp_path_factory.mktemp("runs")
     logdirs = folder / "tiny", folder / "twin"
-    other = "--xla", "--min_length=3", "--steps=6", "--validate_every=4", "--solved_below=1e-9"
-    twins = runs_side_by_side(*((*TINY, *other, f"--logdir={logdir}") for logdir in logdirs))
+    other = "--xla --batch_size=16 --min_length=3 --steps=6 --validate_every=4 --solved_below=1e-9"
+    twins = runs_side_by_side(
+        *((*TINY, *other.split(), f"--logdir={logdir}") for logdir in logdirs)
+    )
     assert [finished.returncode for finished in twins] == [0, 0], twins[0].stderr
     return [(logdir, finished.stdout) for logdir, finished in zip(logdirs, twins)]
 
@@ -63,7 +66,7 @@ def run(twins):
 
 def test_the_end_of_a_run_says_how_it_went(run):
     logdir, printed = run
-    assert re.search(r"Not solved after 6 steps, 24 sequences, \d+ seconds", printed)
+    assert re.search(r"Not solved after 6 steps, 96 sequences, \d+ seconds", printed)
     assert re.search(r"per sequence: cost bits \d+\.\d+, wrong bits \d+\.\d+\.\n", printed)
     assert re.search(rf"-m tensorboard.main .*--logdir {re.escape(str(logdir))}", printed)
 
@@ -81,7 +84,7 @@ def test_the_same_stands_in_result_json(run):
         "flags",
     ]
     assert result["solved"] is False
-    assert (result["steps"], result["sequences"]) == (6, 24)
+    assert (result["steps"], result["sequences"]) == (6, 96)
     assert f"wrong bits {result['wrong_bits_per_sequence']:.4f}" in printed
     assert result["flags"]["rnn_size"] == 6 and result["flags"]["max_length"] == 3
 
@@ -124,6 +127,7 @@ OTHER_RUNS = {
 }
 QUICK = (
     "--steps=2 --validate_every=1 --batch_size=4 --rnn_size=6 --eval_sequences=8 --noxla"
+    " --solved_times=1"
     " --solved_below=1e-9"
 )
 
