@@ -100,6 +100,8 @@ class NTMCell(AbstractRNNCell):
         bias_initializer: Initializer of the two projections' biases.
         kernel_regularizer: Regularizer of the two projections' kernels.
         bias_regularizer: Regularizer of the two projections' biases.
+        kernel_constraint: Constraint on the two projections' kernels.
+        bias_constraint: Constraint on the two projections' biases.
         **kwargs: Keras's own, such as `name` and `dtype`.
 
     Call arguments:
@@ -143,6 +145,8 @@ class NTMCell(AbstractRNNCell):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -180,6 +184,8 @@ class NTMCell(AbstractRNNCell):
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
         self.controller_name = controller if isinstance(controller, str) else None
         self.controller = controllers.make_controller(
             controller, self.rnn_size, self.controller_layers, self.dtype_policy
@@ -274,6 +280,8 @@ class NTMCell(AbstractRNNCell):
             bias_initializer=_copy(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
             dtype=self.dtype_policy,
             name=name,
         )
@@ -433,6 +441,8 @@ class NTMCell(AbstractRNNCell):
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
 
 
@@ -441,7 +451,7 @@ class NTM(keras.layers.RNN):
     """The Neural Turing Machine as a layer: to `NTMCell` what `LSTM` is to `LSTMCell`.
 
     Args:
-        rnn_size: This and the arguments up to `bias_regularizer`: see `NTMCell`.
+        rnn_size: This and the arguments up to `bias_constraint`: see `NTMCell`.
         return_sequences: Whether to return the outputs of all steps, or the last step's only.
         return_state: Whether to return the last state too, as the flat list.
         go_backwards: Whether to run the sequence from its end to its beginning.
@@ -451,7 +461,7 @@ class NTM(keras.layers.RNN):
 
     Call arguments:
         sequences: `(batch, time, features)`.
-        initial_state: A flat list of states, by default the cell's learned one.
+        initial_state: A flat list of states or an `NTMState`, by default the cell's learned one.
         mask: `(batch, time)`; a step whose mask is False changes nothing.
         training: Handed on to the controller.
 
@@ -484,6 +494,8 @@ class NTM(keras.layers.RNN):
         bias_initializer: Any = "zeros",
         kernel_regularizer: Any = None,
         bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
@@ -510,6 +522,8 @@ class NTM(keras.layers.RNN):
             bias_initializer=bias_initializer,
             kernel_regularizer=kernel_regularizer,
             bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
             dtype=kwargs.get("dtype"),
             name="ntm_cell",
         )
@@ -534,6 +548,11 @@ class NTM(keras.layers.RNN):
             )
         super().build(sequences_shape)
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+
+    def __call__(self, sequences, initial_state=None, **kwargs):
+        if isinstance(initial_state, NTMState):
+            initial_state = self.cell.pack_state(initial_state)
+        return super().__call__(sequences, initial_state=initial_state, **kwargs)
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         controllers.reset_dropout(self.cell.controller)

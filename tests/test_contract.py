@@ -1,0 +1,424 @@
+"""What Keras asks of a recurrent cell: `NTMCell` in `keras.layers.RNN`, and the `NTM` layer.
+
+`docs/contract.md` is the table of these tests; `python tests/test_contract.py` writes it.
+"""
+
+import importlib.util
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import NTM, NTMCell
+from ntm_keras.keras_compat import IS_KERAS_2, keras
+
+PAGE = pathlib.Path(__file__).parent.parent / "docs" / "contract.md"
+BATCH, TIME, WIDTH = 3, 5, 4
+SIZES = {
+    "rnn_size": 6,
+    "memory_size": 8,
+    "memory_vector_dim": 4,
+    "read_head_num": 1,
+    "write_head_num": 2,
+}
+# Of the features, in the order of the tests: title, and why Keras 3 and Keras 2 do not offer it.
+FEATURES = []
+
+
+def feature(title, keras_3=None, keras_2=None):
+    """Makes a test a row of the table."""
+    FEATURES.append((title, keras_3, keras_2))
+    reason = keras_2 if IS_KERAS_2 else keras_3
+    return pytest.mark.skipif(reason is not None, reason=f"{title}: {reason}")
+
+
+@pytest.fixture(params=["NTMCell", "NTM"])
+def make(request):
+    """Makes the layer: arguments of the cell as `cell`, those of the layer by themselves."""
+
+    def make(cell=None, **options):
+        if request.param == "NTM":
+            return NTM(**{**SIZES, **(cell or {})}, **options)
+        return keras.layers.RNN(NTMCell(**{**SIZES, **(cell or {})}), **options)
+
+    return make
+
+
+@pytest.fixture
+def inputs(random):
+    return random.normal(size=[BATCH, TIME, WIDTH]).astype("float32")
+
+
+def by_hand(layer, inputs, mask=None, states=None):
+    """The outputs of a layer's cell, step by step, and its states after the last one."""
+    cell = layer.cell
+    states = cell.get_initial_state(batch_size=len(inputs)) if states is None else states
+    outputs = []
+    for t in range(inputs.shape[1]):
+        output, after = cell(tf.constant(inputs[:, t]), states)
+        if mask is not None:
+            counts = tf.constant(mask[:, t, np.newaxis])
+            states = [tf.where(counts, new, old) for new, old in zip(after, states)]
+        else:
+            states = after
+        outputs.append(output)
+    return np.stack(outputs, axis=1), states
+
+
+def assert_equal(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# Models
+
+
+@feature("Sequential models")
+def test_sequential_models(make, inputs):
+    layer = make(return_sequences=True)
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer])
+    assert_equal(model(inputs), by_hand(layer, inputs)[0])
+
+
+@feature("Functional models")
+def test_functional_models(make, inputs):
+    layer = make(return_sequences=True)
+    sequences = keras.Input([None, WIDTH])
+    model = keras.Model(sequences, layer(sequences) * 2)
+    assert_equal(model(inputs), 2 * by_hand(layer, inputs)[0])
+
+
+@feature("Subclassed models")
+def test_subclassed_models(make, inputs):
+    class Doubled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.layer = make(return_sequences=True)
+
+        def call(self, sequences):
+            return 2 * self.layer(sequences)
+
+    model = Doubled()
+    model.compile("sgd", "mse")
+    before = model.predict(inputs, verbose=0)
+    assert_equal(before, 2 * by_hand(model.layer, inputs)[0])
+    model.fit(inputs, np.ones_like(before), verbose=0)
+    assert np.abs(model.predict(inputs, verbose=0) - before).max() > 0
+
+
+@feature("Layers before and after")
+def test_layers_before_and_after(make, inputs):
+    layer = make(return_sequences=True)
+    before, after = keras.layers.Dense(WIDTH), keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input([None, WIDTH]), before, layer, after])
+    assert_equal(model(inputs), after(by_hand(layer, before(inputs).numpy())[0]))
+
+
+@feature("`Bidirectional`")
+def test_bidirectional(make, inputs):
+    both = keras.layers.Bidirectional(make(return_sequences=True), merge_mode="concat")
+    found = both(inputs)
+    forward, _ = by_hand(both.forward_layer, inputs)
+    backward, _ = by_hand(both.backward_layer, inputs[:, ::-1])
+    assert_equal(found, np.concatenate([forward, backward[:, ::-1]], axis=-1))
+
+
+@feature("`StackedRNNCells`, with `LSTMCell` below and above and two `NTMCell`s")
+def test_stacked_cells(inputs):
+    cells = [keras.layers.LSTMCell(5), NTMCell(**SIZES), NTMCell(**SIZES), keras.layers.LSTMCell(3)]
+    layer = keras.layers.RNN(keras.layers.StackedRNNCells(cells), return_sequences=True)
+    found = layer(inputs)
+    expected = inputs
+    for cell in cells:
+        layer_of_one = keras.layers.RNN(cell, return_sequences=True)
+        expected = layer_of_one(expected)
+    assert_equal(found, expected)
+
+
+@feature("`TimeDistributed` around it")
+def test_time_distributed(make, inputs):
+    layer = make()
+    several = np.stack([inputs, 2 * inputs], axis=1)
+    expected = np.stack([by_hand(built(layer), each)[0][:, -1] for each in (inputs, 2 * inputs)], 1)
+    assert_equal(keras.layers.TimeDistributed(layer)(several), expected)
+
+
+def built(layer):
+    """The same layer, with weights."""
+    layer(tf.zeros([BATCH, TIME, WIDTH]))
+    return layer
+
+
+# Arguments of RNN layers
+
+
+@feature("`return_sequences`")
+def test_return_sequences(make, inputs):
+    last, every = make(), make(return_sequences=True)
+    expected, _ = by_hand(built(last), inputs)
+    assert_equal(last(inputs), expected[:, -1])
+    built(every).set_weights(last.get_weights())
+    assert_equal(every(inputs), expected)
+
+
+@feature("`return_state`")
+def test_return_state(make, inputs):
+    layer = make(return_state=True)
+    output, *states = layer(inputs)
+    outputs, expected = by_hand(layer, inputs)
+    assert_equal(output, outputs[:, -1])
+    assert len(states) == len(layer.cell.state_size)
+    for found, state in zip(states, expected):
+        assert_equal(found, state)
+
+
+@feature("`go_backwards`")
+def test_go_backwards(make, inputs):
+    layer = make(go_backwards=True, return_sequences=True)
+    assert_equal(built(layer)(inputs), by_hand(layer, inputs[:, ::-1])[0])
+
+
+@feature("`unroll`")
+def test_unroll(make, inputs):
+    layer = make(unroll=True, return_sequences=True)
+    sequences = keras.Input([TIME, WIDTH])
+    model = keras.Model(sequences, layer(sequences))
+    assert_equal(model(inputs), by_hand(layer, inputs)[0])
+
+
+@feature("`stateful`; `NTM` resets to the learned initial state")
+def test_stateful(make, inputs):
+    layer = make(stateful=True, return_sequences=True)
+    sequences = keras.Input(batch_shape=[BATCH, None, WIDTH])
+    model = keras.Model(sequences, layer(sequences))
+    parts = inputs[:, :2], inputs[:, 2:]
+    found = [model(part) for part in parts]
+    assert_equal(np.concatenate(found, axis=1), by_hand(layer, inputs)[0])
+    layer.reset_states() if IS_KERAS_2 else layer.reset_state()
+    again = model(parts[0])
+    if isinstance(layer, NTM):
+        assert_equal(again, found[0])
+
+
+@feature("`time_major`", keras_3="Keras 3 has no such argument")
+def test_time_major(make, inputs):
+    layer = make(time_major=True, return_sequences=True)
+    found = layer(np.swapaxes(inputs, 0, 1))
+    assert_equal(np.swapaxes(found, 0, 1), by_hand(layer, inputs)[0])
+
+
+# Masks, initial states, shapes
+
+
+def some_mask():
+    mask = np.ones([BATCH, TIME], bool)
+    mask[0, 3:] = False
+    mask[1, :2] = False
+    mask[2, 2] = False
+    return mask
+
+
+@feature("Explicit masks: a masked step changes neither output nor state")
+def test_explicit_masks(make, inputs):
+    layer = make(return_sequences=True, return_state=True)
+    mask = some_mask()
+    outputs, *states = layer(inputs, mask=tf.constant(mask))
+    expected, expected_states = by_hand(layer, inputs, mask)
+    assert_equal(np.asarray(outputs)[mask], expected[mask])
+    for found, state in zip(states, expected_states):
+        assert_equal(found, state)
+    np.testing.assert_array_equal(outputs[0, 3], outputs[0, 2])
+    np.testing.assert_array_equal(outputs[0, 4], outputs[0, 2])
+
+
+@feature("`Masking` before it, sequences of several lengths in one batch")
+def test_masking(make, inputs):
+    layer = make()
+    lengths = [5, 3, 1]
+    padded = inputs * tf.sequence_mask(lengths, TIME, tf.float32)[:, :, tf.newaxis]
+    model = keras.Sequential([keras.Input([None, WIDTH]), keras.layers.Masking(), layer])
+    found = model(padded)
+    for index, length in enumerate(lengths):
+        alone = inputs[index : index + 1, :length]
+        assert_equal(found[index], by_hand(layer, alone)[0][0, -1])
+
+
+@feature("`zero_output_for_mask`")
+def test_zero_output_for_mask(make, inputs):
+    layer = make(return_sequences=True, zero_output_for_mask=True)
+    mask = some_mask()
+    outputs = np.asarray(layer(inputs, mask=tf.constant(mask)))
+    assert (outputs[~mask] == 0).all()
+    assert_equal(outputs[mask], by_hand(layer, inputs, mask)[0][mask])
+
+
+@feature("`initial_state`, as a flat list")
+def test_initial_state_as_a_list(make, inputs, random):
+    layer = built(make(return_sequences=True))
+    states = layer.cell.get_initial_state(batch_size=BATCH)
+    states[-1] += random.normal(size=states[-1].shape)
+    expected, _ = by_hand(layer, inputs, states=states)
+    assert_equal(layer(inputs, initial_state=states), expected)
+    assert np.abs(layer(inputs) - expected).max() > 1e-4
+
+
+@feature("`initial_state`, from an `NTMState`")
+def test_initial_state_from_an_ntm_state(make, inputs, random):
+    layer = built(make(return_sequences=True))
+    cell = layer.cell
+    state = cell.unpack_state(cell.get_initial_state(batch_size=BATCH))
+    state = state._replace(memory=state.memory + random.normal(size=state.memory.shape))
+    packed = cell.pack_state(state)
+    given = state if isinstance(layer, NTM) else packed
+    assert_equal(layer(inputs, initial_state=given), by_hand(layer, inputs, states=packed)[0])
+
+
+@feature("Batch size and length may be unknown, and change")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_dynamic_shapes(make, inputs, jit_compile):
+    layer = built(make(return_sequences=True))
+    signature = [tf.TensorSpec([None, None, WIDTH], tf.float32)]
+    call = tf.function(layer, input_signature=signature, jit_compile=jit_compile)
+    for shape in ((BATCH, TIME), (1, TIME), (BATCH, 1), (2, 3)):
+        some = inputs[: shape[0], : shape[1]]
+        assert_equal(call(some), by_hand(layer, some)[0])
+
+
+@feature("A batch of one sequence")
+def test_a_batch_of_one(make, inputs):
+    layer = make()
+    assert_equal(layer(inputs[:1]), by_hand(layer, inputs[:1])[0][:, -1])
+
+
+@feature("Symbolic shapes, and `compute_output_shape`, are the real ones")
+@pytest.mark.parametrize("return_sequences", [False, True])
+def test_shapes(make, inputs, return_sequences):
+    layer = make({"output_dim": 2}, return_sequences=return_sequences, return_state=True)
+    symbolic = layer(keras.Input(batch_shape=[BATCH, TIME, WIDTH]))
+    computed = layer.compute_output_shape((BATCH, TIME, WIDTH))
+    real = layer(inputs)
+    assert len(symbolic) == len(computed) == len(real)
+    for one, other, result in zip(symbolic, computed, real):
+        assert tuple(one.shape) == tuple(other) == tuple(result.shape)
+
+
+# Training
+
+
+@feature("`training` reaches a controller with dropout; a mask for every sequence")
+def test_dropout(make, inputs):
+    controller = keras.layers.LSTMCell(6, dropout=0.5)
+    layer = built(make({"controller": controller}))
+    assert_equal(layer(inputs), by_hand(layer, inputs)[0][:, -1])
+    first, second = (np.asarray(layer(inputs, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-5
+    assert np.abs(first - layer(inputs)).max() > 1e-5
+
+
+@feature("Regularizers")
+def test_regularizers(make, inputs):
+    layer = built(make({"kernel_regularizer": "l2", "bias_regularizer": "l1"}))
+    assert len(layer.losses) == 4
+    projections = layer.cell.parameter_projection, layer.cell.output_projection
+    expected = sum(
+        0.01 * np.sum(np.square(each.kernel)) + 0.01 * np.sum(np.abs(each.bias))
+        for each in projections
+    )
+    assert float(sum(layer.losses)) == pytest.approx(expected, rel=1e-4)
+
+
+@feature("Constraints")
+def test_constraints(make, inputs):
+    layer = make({"kernel_constraint": "non_neg", "bias_constraint": "non_neg"})
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer])
+    model.compile(keras.optimizers.SGD(10.0), "mse")
+    model.fit(inputs, np.ones([BATCH, WIDTH]), verbose=0)
+    for projection in (layer.cell.parameter_projection, layer.cell.output_projection):
+        for weight in projection.weights:
+            assert np.min(weight) >= 0
+
+
+@feature("Initializers")
+def test_initializers(make, inputs):
+    constant = keras.initializers.Constant(0.25)
+    layer = built(make({"kernel_initializer": "ones", "bias_initializer": constant}))
+    assert (np.asarray(layer.cell.output_projection.kernel) == 1).all()
+    assert (np.asarray(layer.cell.parameter_projection.bias) == 0.25).all()
+
+
+@feature("`trainable = False`")
+def test_freezing(make, inputs):
+    layer = make()
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer, keras.layers.Dense(1)])
+    layer.trainable = False
+    assert len(model.trainable_weights) == 2
+    model.compile("sgd", "mse")
+    before, after = layer.get_weights(), model.layers[-1].get_weights()
+    model.fit(inputs, np.ones([BATCH, 1]), verbose=0)
+    for weight, value in zip(layer.get_weights(), before):
+        np.testing.assert_array_equal(weight, value)
+    assert np.abs(model.layers[-1].get_weights()[0] - after[0]).max() > 0
+
+
+# Models as a whole
+
+
+@feature("`clone_model`")
+def test_clone_model(make, inputs):
+    model = keras.Sequential([keras.Input([None, WIDTH]), make({"shift_range": 2})])
+    clone = keras.models.clone_model(model)
+    assert clone.layers[-1].cell.shift_range == 2
+    clone.set_weights(model.get_weights())
+    assert_equal(clone(inputs), model(inputs))
+
+
+@feature("`get_weights` and `set_weights`")
+def test_weights(make, inputs):
+    layer, other = built(make()), built(make())
+    other.set_weights(layer.get_weights())
+    assert_equal(other(inputs), layer(inputs))
+
+
+@feature("`summary`")
+def test_summary(make):
+    model = keras.Sequential([keras.Input([None, WIDTH]), make()])
+    lines = []
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    assert f"{model.count_params():,}" in "\n".join(lines)
+
+
+@feature("`plot_model`, where pydot and graphviz are installed")
+def test_plot_model(make, tmp_path):
+    if not importlib.util.find_spec("pydot") or not shutil.which("dot"):
+        pytest.skip("pydot and graphviz are not installed")
+    model = keras.Sequential([keras.Input([None, WIDTH]), make()])
+    keras.utils.plot_model(model, str(tmp_path / "model.png"), show_shapes=True)
+    assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
+
+
+# The page
+
+
+def page():
+    rows = [
+        f"| {title} | {keras_3 or 'passes'} | {keras_2 or 'passes'} |\n"
+        for title, keras_3, keras_2 in FEATURES
+    ]
+    return f"""# What Keras asks of a recurrent cell
+
+`NTMCell` in `keras.layers.RNN`, and the `NTM` layer, under Keras 3 and Keras 2. Every row is a test in
+[tests/test_contract.py](../tests/test_contract.py) that runs under both, by README's test command;
+where something else than "passes" stands, Keras itself does not offer it.
+
+| | Keras 3 | Keras 2 |
+| --- | --- | --- |
+{"".join(rows)}"""
+
+
+def test_the_page_is_made_of_these_tests():
+    assert PAGE.read_text(encoding="utf-8") == page(), "python tests/test_contract.py writes it"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
