@@ -334,12 +334,15 @@ class NTMCell(AbstractRNNCell):
         """The `NTMState` in a flat list of states.
 
         Raises:
-            ValueError: The list has another length than `state_size`.
+            ValueError: The tensors are not as many, or not as wide, as `state_size` says.
         """
-        if len(states) != len(self.state_size):
+        if [state.shape[-1] for state in states] != self.state_size:
+            wanted, given = (
+                ", ".join(f"(batch, {size})" for size in self.state_size),
+                ", ".join(str(tuple(state.shape)) for state in states),
+            )
             raise ValueError(
-                f"Argument `states` must be a list of {len(self.state_size)} tensors. "
-                f"Received: {len(states)} of them"
+                f"Argument `states` must be tensors of the shapes {wanted}. Received: {given}"
             )
         *controller_state, read_vectors, weightings, memory_state = states
         return NTMState(

@@ -6,10 +6,14 @@
 import importlib.util
 import pathlib
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import kernels
 
 from ntm_keras import NTM, NTMCell
 from ntm_keras.keras_compat import IS_KERAS_2, keras
@@ -38,10 +42,11 @@ def feature(title, keras_3=None, keras_2=None):
 def make(request):
     """Makes the layer: arguments of the cell as `cell`, those of the layer by themselves."""
 
-    def make(cell=None, **options):
+    def make(cell=None, dtype=None, **options):
+        arguments = {**SIZES, **(cell or {}), "dtype": dtype}
         if request.param == "NTM":
-            return NTM(**{**SIZES, **(cell or {})}, **options)
-        return keras.layers.RNN(NTMCell(**{**SIZES, **(cell or {})}), **options)
+            return NTM(**arguments, **options)
+        return keras.layers.RNN(NTMCell(**arguments), dtype=dtype, **options)
 
     return make
 
@@ -395,6 +400,127 @@ def test_plot_model(make, tmp_path):
     model = keras.Sequential([keras.Input([None, WIDTH]), make()])
     keras.utils.plot_model(model, str(tmp_path / "model.png"), show_shapes=True)
     assert (tmp_path / "model.png").read_bytes().startswith(b"\x89PNG")
+
+
+# Saving
+
+
+@feature("`.keras` files, with `safe_mode`")
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {},
+        {"controller": "feedforward", "controller_layers": 2, "memory_initializer": "random"},
+        {"controller": "lstm", "controller_layers": 2},
+        {"controller": "counting_lstm"},
+        {"memory_initializer": keras.initializers.RandomNormal(stddev=0.1)},
+        {"controller": keras.layers.GRUCell(6)},
+    ],
+    ids=["default", "feedforward", "stacked", "counting", "initializer", "cell"],
+)
+def test_saved_models(make, inputs, tmp_path, cell):
+    model = keras.Sequential([keras.Input([None, WIDTH]), make(cell)])
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    loaded = keras.models.load_model(path, safe_mode=True)
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
+@feature("`.weights.h5` files")
+def test_saved_weights(make, inputs, tmp_path):
+    first, second = (
+        keras.Sequential([keras.Input([None, WIDTH]), make({"memory_initializer": "random"})])
+        for _ in range(2)
+    )
+    path = str(tmp_path / "model.weights.h5")
+    first.save_weights(path)
+    second.load_weights(path)
+    np.testing.assert_array_equal(second(inputs), first(inputs))
+
+
+@feature("`get_config` and `from_config`, with a controller cell of one's own in it")
+def test_config(make, inputs):
+    layer = make({"controller": keras.layers.LSTMCell(6), "shift_range": 2, "output_dim": 3})
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    built(again).set_weights(built(layer).get_weights())
+    assert_equal(again(inputs), layer(inputs))
+
+
+@feature("`model.export`, and `tf.saved_model.load` in a process that does not know `ntm_keras`")
+def test_export(make, inputs, tmp_path):
+    model = keras.Sequential([keras.Input([None, WIDTH]), make(return_sequences=True)])
+    model.export(str(tmp_path / "exported"))
+    np.save(tmp_path / "inputs.npy", inputs)
+    program = """
+        import sys
+        import numpy as np
+        import tensorflow as tf
+        exported = tf.saved_model.load("exported")
+        np.save("outputs.npy", exported.serve(np.load("inputs.npy")))
+        assert not any(name.startswith("ntm_keras") for name in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert_equal(np.load(tmp_path / "outputs.npy"), model(inputs))
+
+
+# Precision and devices
+
+
+@feature("`float64`")
+def test_double_precision(make, inputs):
+    double, single = (built(make(dtype=dtype)) for dtype in ("float64", "float32"))
+    double.set_weights(single.get_weights())
+    outputs = double(inputs)
+    assert outputs.dtype == tf.float64
+    assert_equal(outputs, single(inputs))
+
+
+@feature("`mixed_float16` and `mixed_bfloat16`: states and outputs in half precision")
+@pytest.mark.parametrize("controller", ["lstm", "counting_lstm"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(make, inputs, policy, controller):
+    cell = {"memory_initializer": "constant", "controller": controller}
+    half = make(cell, policy, return_state=True)
+    single = built(make(cell, return_state=True))
+    built(half).set_weights(single.get_weights())
+    for found, expected in zip(half(inputs), single(inputs)):
+        assert found.dtype == half.compute_dtype != half.variable_dtype
+        np.testing.assert_allclose(tf.cast(found, tf.float32), expected, atol=0.1)
+
+
+@feature("The same numbers with and without XLA")
+def test_xla(make, inputs):
+    model = keras.Sequential([keras.Input([None, WIDTH]), make()])
+    found = []
+    for jit_compile in (False, True):
+        model.compile("sgd", "mse", jit_compile=jit_compile)
+        found.append(model.predict(inputs, verbose=0))
+    assert_equal(*found)
+
+
+@feature("No operation without a GPU kernel, in training, and no device named")
+def test_gpu_kernels(make):
+    layer = built(make(return_sequences=True))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, WIDTH], tf.float32)])
+    def gradients(sequences):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(sequences, training=True))
+        return tape.gradient(loss, layer.trainable_weights)
+
+    def runs_on_a_gpu(operation):
+        found = kernels.get_registered_kernels_for_op(operation).kernel
+        return bool({"GPU", "DEFAULT"} & {kernel.device_type for kernel in found})
+
+    if not runs_on_a_gpu("MatMul"):
+        pytest.skip("this TensorFlow was built without GPU kernels")
+    graph = gradients.get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
+    assert {node.op for node in nodes} >= {"MatMul", "Softmax"}
+    assert [node.op for node in nodes if not runs_on_a_gpu(node.op)] == []
+    assert {node.device for node in nodes} == {""}
 
 
 # The page
