@@ -137,11 +137,10 @@ def train(task: Task) -> None:
     Raises:
         BadInput: The loss became NaN or infinite, or no checkpoint can be read.
     """
-    from ntm_keras.callbacks.checkpoints import steps_in
     from ntm_keras.keras_compat import keras
 
     keras.utils.set_random_seed(FLAGS.seed)
-    model, trainer = building.make_models(task, steps_in(checkpoint_folder()))
+    model, trainer = building.make_models(task, run_folder.kept_steps(FLAGS.logdir))
     evaluator = building.make_evaluator(model, task)
     sizes = FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed
 
@@ -164,7 +163,9 @@ def train(task: Task) -> None:
         found = evaluator.evaluate(task.report(*sizes), verbose=0, return_dict=True)
     # Training may go on to less than the task asks for; that is not what is asked of its end.
     solved = found[task.solved_measure] < max(below, task.solved_below)
-    report(solved, int(trainer.optimizer.iterations), keepers.clock.seconds(), found)
+    if not is_over:
+        keepers.clock.count()
+    report(solved, int(trainer.optimizer.iterations), keepers.clock.seconds, found)
 
 
 def make_keepers(
@@ -231,8 +232,8 @@ def say_what_comes(solved_measure: str, below: float, step: int) -> None:
     """Where the run is, from where it goes on, and when it ends."""
     times = f" in {FLAGS.solved_times} validations in a row" if FLAGS.solved_times > 1 else ""
     print(
-        f"{where_to_look()}\nIt trains {f'on from step {step}, ' if step else ''}for {FLAGS.steps}"
-        f" steps, or until {solved_measure} is below {below:g}{times}.\n"
+        f"{where_to_look()}\nIt trains {f'on from step {step} ' if step else ''}until step"
+        f" {FLAGS.steps}, or until {solved_measure} is below {below:g}{times}.\n"
         "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
@@ -259,7 +260,6 @@ def fit(
 ) -> None:
     """Trains on; says what to do where training ends before its time."""
     from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
-    from ntm_keras.callbacks.checkpoints import steps_in
 
     validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
     used = in_order(keepers, logs)
@@ -294,7 +294,7 @@ def fit(
         ) from error
     except StoppedBySignalError as error:
         again = shlex.join([sys.executable, sys.argv[0], f"--logdir={FLAGS.logdir}"])
-        steps = steps_in(checkpoint_folder())
+        steps = run_folder.kept_steps(FLAGS.logdir)
         print(
             f"\nStopped by {error} after {int(trainer.optimizer.iterations)} steps. "
             + (f"To go on from step {steps[-1]}:\n  {again}" if steps else "None could be kept.")
@@ -483,6 +483,9 @@ def main(argv: list[str]) -> None:
         lock = run_folder.claim(FLAGS.logdir)  # noqa: F841  held until the process ends
         if FLAGS.overwrite:
             run_folder.clear(FLAGS.logdir)
+        kept = run_folder.kept_steps(FLAGS.logdir)
+        if kept and kept[-1] > FLAGS.steps:
+            raise BadInput(f"--steps={FLAGS.steps}: the run in {FLAGS.logdir} has made {kept[-1]}.")
         run_folder.write_settings(FLAGS.logdir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
@@ -492,7 +495,7 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     try:
         app.run(main, flags_parser=command_line.parse)
-    except (BadInput, OSError) as error:
+    except (BadInput, ImportError, OSError) as error:
         sys.exit(f"train.py: {error}")
     except KeyboardInterrupt:
         sys.exit("train.py: interrupted.")

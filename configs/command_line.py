@@ -31,8 +31,9 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
     "Evaluation",
 )
 
-# The file of a run's flags, in its folder.
+# The file of a run's flags, in its folder, and what else lies there beside event files.
 SETTINGS = "flags.cfg"
+OUTPUTS = ("model.keras", "best.keras", "result.json", "eval.json")
 
 # What may change when a run goes on: how long, how often looked at, and measured on what.
 MAY_CHANGE = {
@@ -384,15 +385,15 @@ def _run_to_go_on_with(tokens: list[str]) -> str | None:
     is_run = logdir != "" and os.path.isfile(settings)
     mode = _latest("mode", "train", tokens)
     if mode != "eval":
-        if not is_run or _overwrites(tokens):
+        if not logdir or _overwrites(tokens):
             return None
-        written = [name for name in ("model.keras", "result.json") if _is_in(logdir, name)]
-        if written and not _is_in(logdir, "checkpoints"):
+        written = [name for name in OUTPUTS if _is_in(logdir, name)]
+        if written and not (is_run and _is_in(logdir, "checkpoints")):
             raise BadInput(
-                f"--logdir={logdir} holds {written[0]}, but no checkpoint to go on from. "
+                f"--logdir={logdir} holds {written[0]}, but no run to go on with. "
                 "Give another folder, or --overwrite to start anew."
             )
-        return settings
+        return settings if is_run else None
     if not is_run:
         raise BadInput(f"--mode=eval needs the folder of a run. Received: --logdir={logdir}")
     if not _is_in(logdir, "model.keras"):
@@ -431,9 +432,13 @@ def _refuse_contradictions(runs_own: dict[str, Any]) -> None:
         if value != runs_own[name] and name not in MAY_CHANGE
     ]
     if contradictions:
+        advice = (
+            "It is measured with its own flags."
+            if FLAGS.mode == "eval"
+            else "Give another folder, or --overwrite to start anew."
+        )
         raise BadInput(
-            f"--logdir={FLAGS.logdir} holds another run: {', '.join(contradictions)}. "
-            "Give another folder, or --overwrite to start anew."
+            f"--logdir={FLAGS.logdir} holds another run: {', '.join(contradictions)}. {advice}"
         )
 
 

@@ -10,12 +10,10 @@ from typing import Any
 
 from absl import flags
 
-from configs.command_line import GROUPS, SETTINGS, BadInput, flag_values
+from configs.command_line import GROUPS, OUTPUTS, SETTINGS, BadInput, flag_values
 
 FLAGS = flags.FLAGS
 
-# What a run writes beside its settings and the event files.
-_FILES = ("result.json", "eval.json", "model.keras", "best.keras")
 _FOLDERS = ("checkpoints", "train", "validation", "eval")
 
 
@@ -53,7 +51,7 @@ def clear(logdir: str) -> None:
     """Removes what a run has written, and nothing else."""
     folder = pathlib.Path(logdir)
     logs = (f"{name}/events.*" for name in _FOLDERS)
-    for pattern in (SETTINGS, *_FILES, "events.*", *logs, "checkpoints/step-*"):
+    for pattern in (SETTINGS, *OUTPUTS, "events.*", *logs, "checkpoints/step-*"):
         for path in folder.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -62,6 +60,12 @@ def clear(logdir: str) -> None:
     for name in _FOLDERS:
         with contextlib.suppress(OSError):  # It is not there, or something else is in it.
             (folder / name).rmdir()
+
+
+def kept_steps(logdir: str) -> list[int]:
+    """The training steps of the run's checkpoints, in order."""
+    finished = pathlib.Path(logdir, "checkpoints").glob("step-*.sha256")
+    return sorted(int(path.stem.removeprefix("step-")) for path in finished)
 
 
 def write(logdir: str, name: str, text: str) -> None:

@@ -140,3 +140,9 @@ def test_other_variables_are_kept_too(tmp_path):
     count.assign(0)
     training.checkpoints.restore(training.model)
     assert int(count) == 7
+
+
+def test_a_model_that_was_not_compiled_cannot_be_restored(tmp_path):
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="must be compiled"):
+        Checkpoints(str(tmp_path)).restore(model)

@@ -50,6 +50,7 @@ def stopped(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "stopped"
     status, printed = run_until("Epoch 2", signal.SIGTERM, *LONG, f"--logdir={logdir}")
     assert status == 128 + signal.SIGTERM
+    assert "SIGTERM: stopping after the steps at hand; once more ends at once." in printed
     assert "Stopped by SIGTERM after" in printed and f"--logdir={logdir}" in printed
     status, _ = run_until("Epoch 4", signal.SIGKILL, f"--logdir={logdir}")
     assert status == -signal.SIGKILL
@@ -95,6 +96,12 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
 def test_flags_that_make_another_run_are_refused_by_name(whole):
     finished = run_train(*LONG, f"--logdir={whole}", "--seed=7", "--rnn_size=9")
     assert_refused(finished, "--seed=7 (the run has 0)", "--rnn_size=9 (the run has 6)", str(whole))
+
+
+def test_fewer_steps_than_were_made_are_refused(whole):
+    settings = (whole / "flags.cfg").read_text()
+    assert_refused(run_train(f"--logdir={whole}", "--steps=20"), "--steps=20", "has made 56")
+    assert (whole / "flags.cfg").read_text() == settings
 
 
 def test_a_run_may_go_on_for_longer_and_be_started_anew(stopped):

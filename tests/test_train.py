@@ -622,3 +622,20 @@ def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
     assert finished.returncode in (1, 2)
     assert "model.keras cannot be loaded" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("name", ["model.keras", "eval.json"])
+def test_files_that_no_run_wrote_are_not_overwritten(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    assert_refused(run_train(f"--logdir={tmp_path}", cwd=ROOT), name, "no run to go on with")
+    assert (tmp_path / name).read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_another_backend_of_keras_is_refused_in_one_line(tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_USE_LEGACY_KERAS": "0"}
+    command = [sys.executable, str(ROOT / "train.py"), f"--logdir={tmp_path / 'run'}"]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True)
+    last_line = finished.stderr.splitlines()[-1]
+    assert finished.returncode == 1 and "Traceback" not in finished.stderr
+    assert last_line.startswith("train.py: ntm_keras needs Keras on its TensorFlow backend")

@@ -118,8 +118,11 @@ class Checkpoints(keras.callbacks.Callback):
 
         Raises:
             OSError: There are states, and all are damaged.
-            ValueError: The state is that of another model, or of another Keras.
+            ValueError: The state is that of another model, or of another Keras; or the model was
+                not compiled.
         """
+        if getattr(model, "optimizer", None) is None:
+            raise ValueError("A model must be compiled, with an optimizer, before it is restored.")
         self.set_model(model)
         self._remove_unfinished()
         finished = _finished(self._folder)
@@ -145,11 +148,6 @@ class Checkpoints(keras.callbacks.Callback):
         variables = [*self.model.variables, *(optimizer() if callable(optimizer) else optimizer)]
         in_tensorflow = [v if isinstance(v, tf.Variable) else v.value for v in variables]
         return tf.train.Checkpoint(variables=in_tensorflow, **self._variables)
-
-
-def steps_in(folder: str) -> list[int]:
-    """The training steps whose states `Checkpoints` finished in a folder, in order."""
-    return [int(path.stem.removeprefix("step-")) for path in _finished(pathlib.Path(folder))]
 
 
 def _finished(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -86,16 +86,20 @@ class RunTime(keras.callbacks.Callback):
         self.variables = {"seconds": tf.Variable(0.0, trainable=False, dtype=tf.float64)}
 
     def on_train_batch_end(self, batch, logs=None):
-        self.seconds()
+        self.count()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.seconds()
+        self.count()
 
-    def seconds(self) -> float:
-        """The seconds until now."""
+    def count(self) -> None:
+        """Adds the seconds since the last time."""
         now = time.perf_counter()
         self.variables["seconds"].assign_add(now - self._since)
         self._since = now
+
+    @property
+    def seconds(self) -> float:
+        """The seconds until the last time that they were counted."""
         return float(self.variables["seconds"])
 
 
@@ -150,5 +154,7 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def _receive(self, number: int, frame: Any) -> None:
         self._received = number
+        name = signal.Signals(number).name
+        print(f"\n{name}: stopping after the steps at hand; once more ends at once.", flush=True)
         for each in self._handlers:
             signal.signal(each, signal.SIG_DFL)
