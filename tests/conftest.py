@@ -5,7 +5,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if IS_KERAS_2 and item.name == "ntm_keras.side_by_side.SideBySide":
+            item.add_marker(pytest.mark.skip(reason="Keras 2 runs every layer in its own loop"))
 
 
 @pytest.fixture(autouse=True)
