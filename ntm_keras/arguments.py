@@ -10,15 +10,15 @@ from typing import Any
 def integer(name: str, value: Any, at_least: int) -> int:
     """The value as an int; a ValueError says what is allowed."""
     try:
-        integer = operator.index(value)
+        number = operator.index(value)
     except TypeError:
-        integer = None
-    if integer is None or isinstance(value, bool) or integer < at_least:
+        number = None
+    if number is None or isinstance(value, bool) or number < at_least:
         raise ValueError(
             f"Argument `{name}` must be an integer of at least {at_least}. "
             f"Received: {name}={value!r}"
         )
-    return integer
+    return number
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:

@@ -14,8 +14,8 @@ def _check_backend() -> None:
         raise ImportError(
             "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
             f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "
-            f"TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS')!r}, which is 1 only where "
-            f"tf-keras is installed. {error}"
+            f"TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS')!r}. Keras 2 "
+            f"(TF_USE_LEGACY_KERAS=1) needs the package tf-keras. {error}"
         ) from error
     if backend != "tensorflow":
         raise ImportError(
