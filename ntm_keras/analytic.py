@@ -19,7 +19,15 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras.addressing import LOG_EPSILON, NORM_EPSILON
+from ntm_keras.addressing import (
+    LOG_EPSILON,
+    NORM_EPSILON,
+    interpolate,
+    roll,
+    shift,
+    softmax,
+    weighted_shifts,
+)
 from ntm_keras.heads import HeadParameters
 
 # The controller's layers: from what its weights make of the inputs to its output.
@@ -144,7 +152,7 @@ def squash(projection: tf.Tensor, sizes: HeadSizes) -> SquashedHeads:
     parameters = _share_out(projection, sizes)
     return SquashedHeads(
         tf.tanh(tf.constant(scale, projection.dtype) * projection),
-        tf.nn.softmax(parameters.shift_weighting),
+        softmax(parameters.shift_weighting),
         1 + tf.nn.softplus(parameters.sharpening),
     )
 
@@ -282,8 +290,9 @@ def _inverse_key_norm(key: tf.Tensor) -> tf.Tensor:
     return tf.math.rsqrt(tf.reduce_sum(key**2, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
-def _softmax_gradient(softmax: tf.Tensor, d_softmax: tf.Tensor) -> tf.Tensor:
-    return softmax * (d_softmax - tf.reduce_sum(softmax * d_softmax, axis=-1, keepdims=True))
+def _softmax_gradient(weighting: tf.Tensor, d_weighting: tf.Tensor) -> tf.Tensor:
+    along = tf.reduce_sum(weighting * d_weighting, axis=-1, keepdims=True)
+    return weighting * (d_weighting - along)
 
 
 # Addressing by location: equations (7) to (9).
@@ -305,14 +314,9 @@ def address_by_location(
     content_weighting: tf.Tensor, previous_weighting: tf.Tensor, parameters: HeadParameters
 ) -> tuple[tf.Tensor, KeptOfLocation]:
     """w_t, eq (9)."""
-    gate = parameters.interpolation_gate[:, :, tf.newaxis]
-    gated = gate * content_weighting + (1 - gate) * previous_weighting
-    shifts = _shifts(parameters.shift_weighting)
-    shifted = tf.add_n([s * tf.roll(gated, offset, axis=-1) for offset, s in shifts])
-    log_shifted = tf.math.log(shifted + LOG_EPSILON)
-    exponent = parameters.sharpening[:, :, tf.newaxis] * log_shifted
-    power = tf.exp(exponent - tf.reduce_max(exponent, axis=-1, keepdims=True))
-    weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
+    gated = interpolate(content_weighting, previous_weighting, parameters.interpolation_gate)
+    log_shifted = tf.math.log(shift(gated, parameters.shift_weighting) + LOG_EPSILON)
+    weighting = softmax(parameters.sharpening[:, :, tf.newaxis] * log_shifted)
     return weighting, KeptOfLocation(gated, log_shifted)
 
 
@@ -337,11 +341,11 @@ def address_by_location_gradient(
     d_sharpening = tf.reduce_sum(d_exponent * log_shifted, axis=-1)
     # Below eq (9) a weight near 0 is as small as its slope is large: their product comes first.
     d_shifted = d_exponent * slope
-    shifts = _shifts(parameters.shift_weighting)
+    shifts = weighted_shifts(parameters.shift_weighting)
     d_shift_weighting = [
-        tf.reduce_sum(d_shifted * tf.roll(gated, offset, axis=-1), axis=-1) for offset, _ in shifts
+        tf.reduce_sum(d_shifted * roll(gated, offset), axis=-1) for offset, _ in shifts
     ]
-    d_gated = tf.add_n([s * tf.roll(d_shifted, -offset, axis=-1) for offset, s in shifts])
+    d_gated = tf.add_n([weight * roll(d_shifted, -offset) for offset, weight in shifts])
     d_gate = tf.reduce_sum(d_gated * (content_weighting - previous_weighting), axis=-1)
     gate = parameters.interpolation_gate[:, :, tf.newaxis]
     return (
@@ -351,13 +355,6 @@ def address_by_location_gradient(
         tf.stack(d_shift_weighting, axis=-1),
         d_sharpening,
     )
-
-
-def _shifts(shift_weighting: tf.Tensor) -> list[tuple[int, tf.Tensor]]:
-    """Every shift and its weight, in the order in which the shift weighting has them."""
-    shift_range = shift_weighting.shape[-1] // 2
-    offsets = [*range(shift_range + 1), *range(-shift_range, 0)]
-    return [(offset, shift_weighting[:, :, offset, tf.newaxis]) for offset in offsets]
 
 
 # Reading and writing: equations (2) to (4).

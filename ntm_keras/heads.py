@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from ntm_keras.addressing import softmax
+
 
 class HeadParameters(NamedTuple):
     """What the controller emits in one step; `heads` is the read heads, then the write heads.
@@ -67,10 +69,10 @@ def head_parameters(
     )
     return HeadParameters(
         key=tf.tanh(key),
-        key_strength=10 * tf.sigmoid(key_strength[:, :, 0]),
-        interpolation_gate=tf.sigmoid(interpolation_gate[:, :, 0]),
-        shift_weighting=tf.nn.softmax(shift_weighting),
-        sharpening=1 + tf.nn.softplus(sharpening[:, :, 0]),
+        key_strength=10 * tf.sigmoid(tf.squeeze(key_strength, axis=-1)),
+        interpolation_gate=tf.sigmoid(tf.squeeze(interpolation_gate, axis=-1)),
+        shift_weighting=softmax(shift_weighting),
+        sharpening=1 + tf.nn.softplus(tf.squeeze(sharpening, axis=-1)),
         erase_vector=tf.sigmoid(erase_vector),
         add_vector=tf.tanh(add_vector),
     )

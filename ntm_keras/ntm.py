@@ -381,10 +381,11 @@ class NTMCell(AbstractRNNCell):
             self.shift_range,
         )
         weightings = self._address(state, parameters)
-        read_vectors = memory.read(state.memory, weightings[:, : self.read_head_num])
+        reading, writing = tf.split(weightings, [self.read_head_num, self.write_head_num], axis=1)
+        read_vectors = memory.read(state.memory, reading)
         new_memory = memory.write(
             state.memory,
-            weightings[:, self.read_head_num :],
+            writing,
             parameters.erase_vector,
             parameters.add_vector,
             self.write_order,
