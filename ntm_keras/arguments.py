@@ -6,6 +6,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 
 def integer(name: str, value: Any, at_least: int) -> int:
     """The value as an int; a ValueError says what is allowed."""
@@ -29,3 +31,14 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
             f"Received: {name}={value!r}"
         )
     return value
+
+
+def real(name: str, tensor: Any, dtype: Any) -> tf.Tensor:
+    """The tensor in that dtype; a ValueError if it holds no real numbers and no truth values."""
+    given = tf.as_dtype(tensor.dtype)
+    if not (given.is_floating or given.is_integer or given.is_bool):
+        raise ValueError(
+            f"Argument `{name}` must hold real numbers or truth values. "
+            f"Received: {name} of dtype {given.name}"
+        )
+    return tf.cast(tensor, dtype)

@@ -1,6 +1,8 @@
 """The one place that knows Keras 2 from Keras 3."""
 
 import os
+import sys
+import warnings
 
 import tensorflow as tf
 
@@ -29,6 +31,12 @@ _check_backend()
 IS_KERAS_2 = hasattr(keras.layers, "AbstractRNNCell")
 
 if IS_KERAS_2:
+    if "keras" in sys.modules:
+        warnings.warn(
+            "Under TF_USE_LEGACY_KERAS=1 the layers of ntm_keras are those of tf.keras, Keras 2; "
+            "`import keras` is Keras 3, whose models do not take them. Use tf.keras instead.",
+            stacklevel=2,
+        )
     AbstractRNNCell = keras.layers.AbstractRNNCell
 else:
 

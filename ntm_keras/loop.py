@@ -144,7 +144,7 @@ def run(
         The outputs `(batch, time, output_dim)`, of no meaning where the mask is False, and the
         flat list of the states after the last step.
     """
-    state = State(*cell.unpack_state(initial_state))
+    state = State(*cell.unpack_state(initial_state, sequences.shape[0]))
     # Shapes must not change in the loop: whoever knows the batch size tells it the other.
     batch_size = state.weightings.shape[0] or sequences.shape[0]
     sequences = tf.ensure_shape(sequences, [batch_size, None, None])

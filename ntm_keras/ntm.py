@@ -254,7 +254,14 @@ class NTMCell(AbstractRNNCell):
         return self.output_dim or self._input_width
 
     def build(self, input_shape):
+        if len(input_shape) != 2 or input_shape[-1] is None:
+            raise ValueError(
+                "The input of an NTMCell must have the shape (batch, features), that of a layer "
+                "around it (batch, time, features), with a known number of features. "
+                f"Received: {tuple(input_shape)} for a step"
+            )
         self._input_width = input_shape[-1]
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
         read_width = self.read_head_num * self.memory_vector_dim
         with tf.name_scope("controller"):
             if not self.controller.built:
@@ -297,17 +304,20 @@ class NTMCell(AbstractRNNCell):
         Args:
             inputs: A batch from which to take the batch size, as Keras 2 may give it.
             batch_size: Number of sequences, a Python integer or a scalar tensor.
-            dtype: By default the cell's compute dtype.
+            dtype: By default the cell's compute dtype, as where Keras 2 gives that of inputs of
+                whole numbers.
 
         Returns:
             The flat list of states, one `(batch_size, size)` for each of `state_size`.
         """
         if inputs is not None:
             batch_size = tf.shape(inputs)[0]
+        if dtype is None or not tf.as_dtype(dtype).is_floating:
+            dtype = self.compute_dtype
         controllers.reset_dropout(self.controller)
 
         def batch(weight, constrain=tf.identity):
-            value = constrain(tf.cast(weight, dtype or self.compute_dtype))
+            value = constrain(tf.cast(weight, dtype))
             return tf.repeat(value[tf.newaxis], batch_size, axis=0)
 
         return self.pack_state(
@@ -330,19 +340,25 @@ class NTMCell(AbstractRNNCell):
             for tensor, size in zip(tensors, self.state_size, strict=True)
         ]
 
-    def unpack_state(self, states: Sequence[tf.Tensor]) -> NTMState:
+    def unpack_state(self, states: Sequence[tf.Tensor], batch_size: int | None = None) -> NTMState:
         """The `NTMState` in a flat list of states.
 
+        Args:
+            states: One `(batch_size, size)` for each of `state_size`.
+            batch_size: What it has to be, if that is known.
+
         Raises:
-            ValueError: The tensors are not as many, or not as wide, as `state_size` says.
+            ValueError: The states are not as many, or not of the shape, that they should be.
         """
-        if [state.shape[-1] for state in states] != self.state_size:
-            wanted, given = (
-                ", ".join(f"(batch, {size})" for size in self.state_size),
-                ", ".join(str(tuple(state.shape)) for state in states),
-            )
+        given = [tf.TensorShape(state.shape) for state in states or []]
+        wanted = [tf.TensorShape([batch_size, size]) for size in self.state_size]
+        fits = len(given) == len(wanted) and all(
+            map(tf.TensorShape.is_compatible_with, given, wanted)
+        )
+        if not fits:
             raise ValueError(
-                f"Argument `states` must be tensors of the shapes {wanted}. Received: {given}"
+                f"Argument `states` must be tensors of the shapes {_listed(wanted)}. "
+                f"Received: {_listed(given)}"
             )
         *controller_state, read_vectors, weightings, memory_state = states
         return NTMState(
@@ -355,7 +371,8 @@ class NTMCell(AbstractRNNCell):
         )
 
     def call(self, inputs, states, training=None):
-        step = self.step(inputs, self.unpack_state(states))
+        inputs = arguments.real("inputs", inputs, self.compute_dtype)
+        step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
         return step.outputs, self.pack_state(step.state)
 
     def step(self, inputs: tf.Tensor, state: NTMState) -> NTMStep:
@@ -564,7 +581,7 @@ class NTM(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
-        sequences = tf.cast(sequences, self.compute_dtype)
+        sequences = arguments.real("sequences", sequences, self.compute_dtype)
         if self.unroll or not loop.can_run(self.cell):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if mask is not None:
@@ -608,6 +625,11 @@ class NTM(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> NTM:
         return cls(**config)
+
+
+def _listed(shapes: Sequence[tf.TensorShape]) -> str:
+    """The shapes as text, with `batch` where the batch size may be any."""
+    return ", ".join(str(tuple(shape)).replace("None", "batch") for shape in shapes) or "none"
 
 
 def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:

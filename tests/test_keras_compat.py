@@ -8,9 +8,9 @@ import tensorflow as tf
 from ntm_keras.keras_compat import AbstractRNNCell, keras
 
 
-def import_under(**environment):
+def import_under(program="import ntm_keras", **environment):
     return subprocess.run(
-        [sys.executable, "-c", "import ntm_keras"],
+        [sys.executable, "-c", program],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -24,6 +24,16 @@ def test_another_backend_than_tensorflow_is_refused_in_one_clear_error(backend):
     last_line = finished.stderr.strip().splitlines()[-1]
     assert last_line.startswith("ImportError: ntm_keras needs Keras on its TensorFlow backend")
     assert repr(backend) in last_line
+
+
+def test_keras_3_imported_beside_keras_2_is_told_in_one_clear_warning():
+    pytest.importorskip("tf_keras")
+    mixed = import_under("import keras, ntm_keras", TF_USE_LEGACY_KERAS="1")
+    assert mixed.returncode == 0
+    warnings = [line for line in mixed.stderr.splitlines() if "UserWarning" in line]
+    assert len(warnings) == 1
+    assert "Use tf.keras instead" in warnings[0]
+    assert "UserWarning" not in import_under(TF_USE_LEGACY_KERAS="1").stderr
 
 
 def test_the_abstract_cell_starts_from_zeros():

@@ -248,6 +248,40 @@ def test_states_of_another_number_or_width_are_refused(random):
     states[3] = states[3][:, :-1]
     with pytest.raises(ValueError, match=r"\(3, 15\)"):
         layer_of()(sequences(random), initial_state=states)
+    with pytest.raises(ValueError, match=r"`states` .* \(2, 6\)"):
+        cell(tf.zeros([3, 7]), cell.get_initial_state(batch_size=2))
+    with pytest.raises(ValueError, match="Received: none"):
+        cell(tf.zeros([3, 7]), None)
+
+
+@pytest.mark.parametrize("shape", [[3, 7], [3, 5, 7, 2]])
+@pytest.mark.parametrize("make", [layer_of, lambda: keras.layers.RNN(cell_of())])
+def test_sequences_of_another_rank_are_refused(make, shape):
+    with pytest.raises(ValueError, match=r"must have the shape \(batch, "):
+        make()(tf.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [[7], [3, 5, 7]])
+def test_an_input_of_a_cell_of_another_rank_is_refused(shape):
+    cell = cell_of()
+    with pytest.raises(ValueError, match=r"must have the shape \(batch, features\)"):
+        cell(tf.zeros(shape), cell.get_initial_state(batch_size=3))
+    cell(tf.zeros([3, 7]), cell.get_initial_state(batch_size=3))
+    with pytest.raises(ValueError, match="ndim"):
+        cell(tf.zeros(shape), cell.get_initial_state(batch_size=3))
+
+
+@pytest.mark.parametrize("value", ["a", 1j])
+def test_inputs_that_are_no_real_numbers_are_refused(value):
+    cell, inputs = cell_of(), tf.fill([3, 5, 7], value)
+    message = f"must hold real numbers .* of dtype {inputs.dtype.name}"
+    for call in (
+        lambda: layer_of()(inputs),
+        lambda: keras.layers.RNN(cell_of())(inputs),
+        lambda: cell(inputs[:, 0], cell.get_initial_state(batch_size=3)),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_the_output_is_as_wide_as_the_input_unless_told_otherwise(random):
@@ -362,7 +396,8 @@ def test_an_input_of_another_width_than_before_is_refused_by_the_layer(random):
         layer(sequences(random, features=4))
 
 
-@KERAS_3_ALONE
-def test_whole_numbers_are_taken_as_inputs_of_the_layer():
-    layer, inputs = layer_of(), np.arange(12).reshape([1, 4, 3])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("make", [layer_of, lambda: keras.layers.RNN(cell_of())])
+def test_whole_numbers_and_truth_values_are_taken_as_inputs(make, dtype):
+    layer, inputs = make(), (np.arange(12) % 3).reshape([1, 4, 3]).astype(dtype)
     np.testing.assert_array_equal(layer(inputs), layer(inputs.astype("float32")))
