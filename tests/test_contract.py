@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import os
 import pathlib
 import shutil
 import subprocess
@@ -18,7 +19,8 @@ from tensorflow.python.framework import kernels
 from ntm_keras import NTM, NTMCell
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs" / "contract.md"
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "contract.md"
 BATCH, TIME, WIDTH = 3, 5, 4
 SIZES = {
     "rnn_size": 6,
@@ -438,6 +440,31 @@ def test_saved_weights(make, inputs, tmp_path):
     np.testing.assert_array_equal(second(inputs), first(inputs))
 
 
+@feature("`.weights.h5` files that the other Keras wrote (of whole models it reads no layer's)")
+def test_weights_of_the_other_keras(make, inputs, tmp_path):
+    if not importlib.util.find_spec("tf_keras"):
+        pytest.skip("tf_keras is not installed")
+    layer = make({"memory_initializer": "random"})
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer])
+    np.save(tmp_path / "inputs.npy", inputs)
+    program = f"""
+        import numpy as np
+        from ntm_keras import NTM, NTMCell
+        from ntm_keras.keras_compat import keras
+        cell = dict({SIZES!r}, memory_initializer="random")
+        layer = NTM(**cell) if {isinstance(layer, NTM)} else keras.layers.RNN(NTMCell(**cell))
+        model = keras.Sequential([keras.Input([None, {WIDTH}]), layer])
+        model.save_weights("model.weights.h5")
+        np.save("outputs.npy", model(np.load("inputs.npy")))
+    """
+    other = {"TF_USE_LEGACY_KERAS": "0" if IS_KERAS_2 else "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    environment = {**os.environ, **other}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    model.load_weights(str(tmp_path / "model.weights.h5"))
+    assert_equal(model(inputs), np.load(tmp_path / "outputs.npy"))
+
+
 @feature("`get_config` and `from_config`, with a controller cell of one's own in it")
 def test_config(make, inputs):
     layer = make({"controller": keras.layers.LSTMCell(6), "shift_range": 2, "output_dim": 3})
@@ -518,7 +545,7 @@ def test_gpu_kernels(make):
         pytest.skip("this TensorFlow was built without GPU kernels")
     graph = gradients.get_concrete_function().graph.as_graph_def()
     nodes = [*graph.node, *(node for body in graph.library.function for node in body.node_def)]
-    assert {node.op for node in nodes} >= {"MatMul", "Softmax"}
+    assert {node.op for node in nodes} >= {"MatMul", "BatchMatMulV2"}
     assert [node.op for node in nodes if not runs_on_a_gpu(node.op)] == []
     assert {node.device for node in nodes} == {""}
 
