@@ -251,7 +251,7 @@ def test_states_of_another_number_or_width_are_refused(random):
     with pytest.raises(ValueError, match=r"`states` .* \(2, 6\)"):
         cell(tf.zeros([3, 7]), cell.get_initial_state(batch_size=2))
     with pytest.raises(ValueError, match="Received: none"):
-        cell(tf.zeros([3, 7]), None)
+        cell(tf.zeros([3, 7]), [])
 
 
 @pytest.mark.parametrize("shape", [[3, 7], [3, 5, 7, 2]])
