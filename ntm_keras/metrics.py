@@ -25,11 +25,10 @@ class BitCrossentropy(keras.losses.Loss):
     Raises:
         ValueError: A `reduction` other than Keras's default is asked for.
 
-    Example:
-
-    >>> loss = BitCrossentropy()(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
-    >>> round(float(loss), 4)
-    0.6931
+    Examples:
+        >>> loss = BitCrossentropy()(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
+        >>> round(float(loss), 4)
+        0.6931
     """
 
     def __init__(self, name: str = "bit_crossentropy", **kwargs: Any):
@@ -57,12 +56,11 @@ class MeanPerSequence(keras.metrics.Mean):
             sequence, `(batch,)`.
         name: Of the measure.
 
-    Example:
-
-    >>> steps = MeanPerSequence(lambda targets, logits, mask: tf.reduce_sum(mask, 1), "steps")
-    >>> _ = steps.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
-    >>> float(steps.result())
-    1.0
+    Examples:
+        >>> steps = MeanPerSequence(lambda targets, logits, mask: tf.reduce_sum(mask, 1), "steps")
+        >>> _ = steps.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
+        >>> float(steps.result())
+        1.0
     """
 
     def __init__(
@@ -84,12 +82,11 @@ class MeanPerSequence(keras.metrics.Mean):
 class CostPerSequence(MeanPerSequence):
     """The cross-entropy of a sequence in bits: the paper's measure.
 
-    Example:
-
-    >>> cost = CostPerSequence()
-    >>> _ = cost.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
-    >>> float(cost.result())
-    8.0
+    Examples:
+        >>> cost = CostPerSequence()
+        >>> _ = cost.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
+        >>> float(cost.result())
+        8.0
     """
 
     def __init__(self, name: str = "cost_bits_per_sequence", **kwargs: Any):
@@ -104,12 +101,11 @@ class WrongBitsPerSequence(MeanPerSequence):
         channels: The first bit of a step that counts and the first that does not any more, by
             default `(0, None)`: all.
 
-    Example:
-
-    >>> wrong = WrongBitsPerSequence()
-    >>> _ = wrong.update_state(tf.ones([1, 2, 8]), -tf.ones([1, 2, 8]), [[1.0, 0.0]])
-    >>> float(wrong.result())
-    8.0
+    Examples:
+        >>> wrong = WrongBitsPerSequence()
+        >>> _ = wrong.update_state(tf.ones([1, 2, 8]), -tf.ones([1, 2, 8]), [[1.0, 0.0]])
+        >>> float(wrong.result())
+        8.0
     """
 
     def __init__(

@@ -32,12 +32,11 @@ class NoisyModel(keras.Model):
         ValueError: `stddev` is negative or not finite; or computations are in mixed precision; or,
             in training, the model was not compiled.
 
-    Example:
-
-    >>> inputs = tf.keras.Input([3])
-    >>> model = NoisyModel(inputs, tf.keras.layers.Dense(2)(inputs), stddev=0.05)
-    >>> model.compile("adam", "mse")
-    >>> _ = model.fit(tf.ones([4, 3]), tf.zeros([4, 2]), verbose=0)
+    Examples:
+        >>> inputs = tf.keras.Input([3])
+        >>> model = NoisyModel(inputs, tf.keras.layers.Dense(2)(inputs), stddev=0.05)
+        >>> model.compile("adam", "mse")
+        >>> _ = model.fit(tf.ones([4, 3]), tf.zeros([4, 2]), verbose=0)
 
     Reference:
         Graves, [Practical Variational Inference for Neural Networks](https://papers.nips.cc/paper/

@@ -59,15 +59,15 @@ class NTMCell(AbstractRNNCell):
     """One step of the Neural Turing Machine, for `keras.layers.RNN`.
 
     ```
-    h_t             = controller([x_t, r_{t-1}])
-    k, beta, g, s, gamma, e, a = the projection of h_t, constrained     for every head
-    w^c             = softmax(beta K[k, M_{t-1}])                       eq (5), (6)
-    w^g             = g w^c + (1 - g) w_{t-1}                           eq (7)
-    w~              = w^g * s                                           eq (8)
-    w_t             = w~^gamma / sum w~^gamma                           eq (9)
-    r_t             = w_t M_{t-1}              for every read head      eq (2)
-    M_t             = M_{t-1} (1 - w_t e^T) + w_t a^T    every write head   eq (3), (4)
-    y_t             = the projection of h_t
+    h_t = controller([x_t, r_{t-1}])
+    k, beta, g, s, gamma, e, a = the projection of h_t      every head
+    w^c = softmax(beta K[k, M_{t-1}])                       eq (5), (6)
+    w^g = g w^c + (1 - g) w_{t-1}                           eq (7)
+    w~  = w^g * s                                           eq (8)
+    w_t = w~^gamma / sum w~^gamma                           eq (9)
+    r_t = w_t M_{t-1}                    every read head    eq (2)
+    M_t = M_{t-1} (1 - w_t e^T) + w_t a^T    write heads    eq (3), (4)
+    y_t = the projection of h_t
     ```
 
     Reads see the memory before the step's writes, and reach the controller one step later. The
@@ -112,13 +112,12 @@ class NTMCell(AbstractRNNCell):
     Raises:
         ValueError: An argument is out of its range, or two do not fit each other.
 
-    Example:
-
-    >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
-    ...                read_head_num=1, write_head_num=1, output_dim=8)
-    >>> layer = tf.keras.layers.RNN(cell, return_sequences=True)
-    >>> tuple(layer(tf.zeros([32, 41, 9])).shape)
-    (32, 41, 8)
+    Examples:
+        >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
+        ...                read_head_num=1, write_head_num=1, output_dim=8)
+        >>> layer = tf.keras.layers.RNN(cell, return_sequences=True)
+        >>> tuple(layer(tf.zeros([32, 41, 9])).shape)
+        (32, 41, 8)
 
     Reference:
         Graves, Wayne, Danihelka, [Neural Turing Machines](https://arxiv.org/abs/1410.5401), 2014.
@@ -486,12 +485,11 @@ class NTM(keras.layers.RNN):
         mask: `(batch, time)`; a step whose mask is False changes nothing.
         training: Handed on to the controller.
 
-    Example:
-
-    >>> layer = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1,
-    ...             write_head_num=1, output_dim=8, return_sequences=True)
-    >>> tuple(layer(tf.zeros([32, 41, 9])).shape)
-    (32, 41, 8)
+    Examples:
+        >>> layer = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1,
+        ...             write_head_num=1, output_dim=8, return_sequences=True)
+        >>> tuple(layer(tf.zeros([32, 41, 9])).shape)
+        (32, 41, 8)
     """
 
     def __init__(

@@ -36,15 +36,14 @@ class SideBySide(keras.layers.Wrapper):
     Raises:
         ValueError: `layer` is another one, or `parts` less than 1.
 
-    Example:
-
-    >>> ntm = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1, write_head_num=1,
-    ...           output_dim=8, return_sequences=True)
-    >>> inputs = tf.keras.Input([None, 9])
-    >>> trainer = tf.keras.Model(inputs, SideBySide(ntm)(inputs))
-    >>> trainer.compile("adam", "mse")
-    >>> _ = trainer.fit(tf.ones([32, 5, 9]), tf.ones([32, 5, 8]), batch_size=32, verbose=0)
-    >>> model = tf.keras.Model(inputs, ntm(inputs))
+    Examples:
+        >>> ntm = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1, write_head_num=1,
+        ...           output_dim=8, return_sequences=True)
+        >>> inputs = tf.keras.Input([None, 9])
+        >>> trainer = tf.keras.Model(inputs, SideBySide(ntm)(inputs))
+        >>> trainer.compile("adam", "mse")
+        >>> _ = trainer.fit(tf.ones([32, 5, 9]), tf.ones([32, 5, 8]), batch_size=32, verbose=0)
+        >>> model = tf.keras.Model(inputs, ntm(inputs))
     """
 
     def __init__(self, layer: Any, parts: int = 2, **kwargs: Any):

@@ -62,12 +62,11 @@ def trace(
     Raises:
         ValueError: `cell` is no `NTMCell`, or `inputs` has another rank than 3, or no step.
 
-    Example:
-
-    >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
-    ...                read_head_num=1, write_head_num=1)
-    >>> tuple(trace(cell, tf.zeros([4, 7, 9])).read_weightings.shape)
-    (4, 7, 1, 128)
+    Examples:
+        >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
+        ...                read_head_num=1, write_head_num=1)
+        >>> tuple(trace(cell, tf.zeros([4, 7, 9])).read_weightings.shape)
+        (4, 7, 1, 128)
     """
     if not isinstance(cell, NTMCell):
         raise ValueError(

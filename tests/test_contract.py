@@ -561,7 +561,7 @@ def page():
     return f"""# What Keras asks of a recurrent cell
 
 `NTMCell` in `keras.layers.RNN`, and the `NTM` layer, under Keras 3 and Keras 2. Every row is a test
-in [tests/test_contract.py](../tests/test_contract.py) that runs under both, by README's test
+in `tests/test_contract.py` that runs under both, by README's test
 command; where something else than "passes" stands, Keras itself does not offer it.
 
 | | Keras 3 | Keras 2 |
