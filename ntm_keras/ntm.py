@@ -557,8 +557,9 @@ class NTM(keras.layers.RNN):
         )
 
     def build(self, sequences_shape, initial_state_shape=None):
-        if IS_KERAS_2:  # which has checked the shape, and may give those of the states too
-            super().build(sequences_shape)
+        if IS_KERAS_2:  # which gives a loaded layer a list, and may give the states' shapes too
+            is_one = all(size is None or isinstance(size, int) for size in sequences_shape)
+            super().build(tuple(sequences_shape) if is_one else sequences_shape)
             return
         if len(sequences_shape) != 3 or sequences_shape[-1] is None:
             raise ValueError(
