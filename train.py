@@ -129,18 +129,20 @@ class Keepers(NamedTuple):
             warn(f"{error}.")
 
 
-def train(task: Task) -> None:
+def train(task: Task, strategy: tf.distribute.Strategy | None) -> None:
     """Trains until the task is solved or the steps are used up, and says how it went.
 
-    A run that was there before goes on where its last checkpoint was written.
+    A run that was there before goes on where its last checkpoint was written. A strategy says which
+    devices share a batch.
 
     Raises:
         BadInput: The loss became NaN or infinite, or no checkpoint can be read.
     """
-    from ntm_keras.keras_compat import keras
+    from ntm_keras.keras_compat import keras, training_step
 
     keras.utils.set_random_seed(FLAGS.seed)
-    model, trainer = building.make_models(task, run_folder.kept_steps(FLAGS.logdir))
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model, trainer = building.make_models(task, run_folder.kept_steps(FLAGS.logdir))
     evaluator = building.make_evaluator(model, task)
     sizes = FLAGS.eval_sequences, _EVAL_BATCH_SIZE, FLAGS.seed
 
@@ -165,7 +167,7 @@ def train(task: Task) -> None:
     solved = found[task.solved_measure] < max(below, task.solved_below)
     if not is_over:
         keepers.clock.count()
-    report(solved, int(trainer.optimizer.iterations), keepers.clock.seconds, found)
+    report(solved, training_step(trainer), keepers.clock.seconds, found)
 
 
 def make_keepers(
@@ -260,10 +262,11 @@ def fit(
 ) -> None:
     """Trains on; says what to do where training ends before its time."""
     from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
+    from ntm_keras.keras_compat import training_step
 
     validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, FLAGS.seed).cache()
     used = in_order(keepers, logs)
-    step = int(trainer.optimizer.iterations)
+    step = training_step(trainer)
     epochs = math.ceil(FLAGS.steps / FLAGS.validate_every)
     try:
         while True:
@@ -285,7 +288,7 @@ def fit(
                 return
             if keepers.averages:
                 keepers.averages.hide()
-            step = int(trainer.optimizer.iterations)
+            step = training_step(trainer)
     except NonFiniteLossError as error:
         kept = os.path.exists(os.path.join(FLAGS.logdir, "model.keras"))
         before = f" The model before is in {FLAGS.logdir}." if kept else ""
@@ -296,7 +299,7 @@ def fit(
         again = shlex.join([sys.executable, sys.argv[0], f"--logdir={FLAGS.logdir}"])
         steps = run_folder.kept_steps(FLAGS.logdir)
         print(
-            f"\nStopped by {error} after {int(trainer.optimizer.iterations)} steps. "
+            f"\nStopped by {error} after {training_step(trainer)} steps. "
             + (f"To go on from step {steps[-1]}:\n  {again}" if steps else "None could be kept.")
         )
         sys.exit(128 + error.number)
@@ -477,7 +480,12 @@ def checked_task(argv: list[str]) -> Task:
 
 def main(argv: list[str]) -> None:
     task = checked_task(argv)
-    if FLAGS.mode == "train":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
+    if FLAGS.mode == "eval":
+        evaluate(task)
+    else:
+        strategy = building.make_strategy()
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         FLAGS["logdir"].value = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
         lock = run_folder.claim(FLAGS.logdir)  # noqa: F841  held until the process ends
@@ -487,9 +495,7 @@ def main(argv: list[str]) -> None:
         if kept and kept[-1] > FLAGS.steps:
             raise BadInput(f"--steps={FLAGS.steps}: the run in {FLAGS.logdir} has made {kept[-1]}.")
         run_folder.write_settings(FLAGS.logdir)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
-    {"train": train, "eval": evaluate}[FLAGS.mode](task)
+        train(task, strategy)
 
 
 if __name__ == "__main__":

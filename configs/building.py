@@ -36,50 +36,82 @@ def eval_sizes(task: Task) -> list[tuple[str, Any]]:
         raise BadInput(f"--eval_sizes={text}: {error}") from error
 
 
+def make_strategy() -> Any:
+    """The `tf.distribute` strategy that shares each batch between devices, or None.
+
+    Raises:
+        BadInput: The devices cannot have equal parts of a batch.
+    """
+    if FLAGS.distribution_strategy == "none":
+        return None
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if FLAGS.batch_size % len(devices):
+        raise BadInput(
+            f"--batch_size={FLAGS.batch_size} must be a multiple of the {len(devices)} devices that"
+            f" --distribution_strategy={FLAGS.distribution_strategy} finds."
+        )
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
 def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
     """The model from the task's inputs to the logits of its targets, and the same for training.
 
-    For training it is also told which steps matter (see `with_steps`), and is compiled.
+    For training it is also told which steps matter (see `with_steps`), and is compiled. Both are
+    made in the scope of the strategy.
 
     Args:
         task: The task.
         ends: Training steps, beside those of validations, at which a call of it has to end.
     """
+    import tensorflow as tf
+
     import ntm_keras
-    from ntm_keras.keras_compat import keras
+    from ntm_keras.keras_compat import IS_KERAS_2, keras
 
     network = make_network(task)
     inputs = keras.Input([None, task.input_width], name="inputs")
-    steps = keras.Input([None], dtype="bool", name="steps")
+    steps = keras.Input([None], name="steps")
     parts = parts_of_a_batch(network)
-    in_training = ntm_keras.SideBySide(network, parts) if parts > 1 else network
+    in_training = ntm_keras.SideBySide(network, parts) if parts else network
     outputs = in_training(inputs, mask=steps)
     trainer = (
         ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
         if FLAGS.weight_noise
         else keras.Model([inputs, steps], outputs)
     )
-    # Several steps in one call: Keras takes milliseconds between two calls.
+    is_shared = tf.distribute.has_strategy()
+    # Several steps in one call: Keras takes milliseconds between two calls. Keras 3 cannot do it
+    # where a batch is shared.
     steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every, *ends)
     _compile(
         trainer,
         task,
         optimizer=make_optimizer(),
-        jit_compile=FLAGS.xla and parts == 1,
-        steps_per_execution=steps_per_call,
+        jit_compile=FLAGS.xla and not parts and not is_shared,
+        steps_per_execution=1 if is_shared and not IS_KERAS_2 else steps_per_call,
     )
     return keras.Model(inputs, network(inputs)), trainer
 
 
 def parts_of_a_batch(network: Callable) -> int:
-    """How many parts of a batch are worth computing side by side, each on its own core."""
+    """Of how many parts of a batch the network is to be compiled each by itself.
+
+    Parts keep the cores of a CPU busy. 0: the whole training step is compiled, or nothing is.
+    """
     import tensorflow as tf
 
     from ntm_keras.side_by_side import can_wrap
 
-    if not FLAGS.xla or not can_wrap(network) or tf.config.list_physical_devices("GPU"):
+    if not FLAGS.xla or not can_wrap(network):
+        return 0
+    if tf.distribute.has_strategy():  # A device has a part already; XLA cannot compile the sharing.
         return 1
-    return max(1, min(os.cpu_count() or 1, FLAGS.batch_size // _SMALLEST_PART))
+    if tf.config.list_physical_devices("GPU"):
+        return 0
+    parts = min(os.cpu_count() or 1, FLAGS.batch_size // _SMALLEST_PART)
+    return parts if parts > 1 else 0
 
 
 def make_network(task: Task) -> Callable:
@@ -146,12 +178,14 @@ def with_steps(dataset: Any) -> Any:
     """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
 
     All sequences are padded to one length, for which the training step is compiled once. Under
-    Keras 3 the NTM layer ends its loop with the last step that matters to a batch.
+    Keras 3 the NTM layer ends its loop with the last step that matters to a batch. The steps are
+    numbers, 1 or 0, because Keras 3 cannot share truth values between devices.
     """
     import tensorflow as tf
 
     def add_steps(inputs, targets, mask):
-        return (inputs, tf.cumsum(mask, axis=1, reverse=True) > 0), targets, mask
+        matters = tf.cumsum(mask, axis=1, reverse=True) > 0
+        return (inputs, tf.cast(matters, tf.float32)), targets, mask
 
     return dataset.map(add_steps).prefetch(tf.data.AUTOTUNE)
 

@@ -177,6 +177,14 @@ flags.DEFINE_integer(
     module_name=TRAINING,
 )
 flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", module_name=TRAINING)
+flags.DEFINE_enum(
+    "distribution_strategy",
+    "none",
+    ["none", "mirrored"],
+    "Which devices share a batch. none: one; mirrored: all GPUs of the machine, or, where it has "
+    "none, its logical CPU devices.",
+    module_name=TRAINING,
+)
 
 flags.DEFINE_integer("lstm_layers", 3, "With --model=lstm: its layers.", 1, 1000, module_name=RUN)
 flags.DEFINE_integer(
@@ -293,6 +301,14 @@ def _shifts_fit(values):
 def _noise_falls(values):
     end = values["weight_noise_end"]
     return end == 0 or (end <= values["weight_noise"] and values["weight_noise_steps"] > 0)
+
+
+@flags.multi_flags_validator(
+    ["distribution_strategy", "weight_noise"],
+    "--weight_noise must be 0 where --distribution_strategy shares a batch between devices",
+)
+def _noise_is_not_shared(values):
+    return values["distribution_strategy"] == "none" or values["weight_noise"] == 0
 
 
 class BadInput(Exception):

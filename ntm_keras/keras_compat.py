@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
@@ -70,3 +71,8 @@ else:
 def serializable(cls):
     """Registers a class, so that Keras can load what contains it."""
     return keras.utils.register_keras_serializable(package="ntm_keras")(cls)
+
+
+def training_step(model: Any) -> int:
+    """How many steps a compiled model was trained for."""
+    return int(model.optimizer.iterations.numpy())

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras.keras_compat import keras, serializable
+from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 
 
 @serializable
@@ -42,7 +42,20 @@ class BitCrossentropy(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         nats, mask = _nats_per_step(y_true, y_pred, sample_weight)
         bits = tf.cast(tf.shape(y_pred)[-1], nats.dtype)
-        return tf.math.divide_no_nan(tf.reduce_sum(nats * mask), tf.reduce_sum(mask) * bits)
+        counted = _in_the_whole_batch(tf.reduce_sum(mask) * bits)
+        return tf.math.divide_no_nan(tf.reduce_sum(nats * mask), counted)
+
+
+def _in_the_whole_batch(count: tf.Tensor) -> tf.Tensor:
+    """The sum over the replicas of a `tf.distribute` strategy, each of which has a part.
+
+    Keras adds up the losses of the replicas; Keras 2 divides them by their number before.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    context = tf.distribute.get_replica_context()
+    if replicas == 1 or context is None:
+        return count
+    return context.all_reduce("SUM", count) / (replicas if IS_KERAS_2 else 1)
 
 
 class MeanPerSequence(keras.metrics.Mean):

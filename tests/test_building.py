@@ -22,13 +22,13 @@ def parts(monkeypatch, layer, cores=2, gpus=0, **flags):
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
 @pytest.mark.parametrize(
     "cores, batch_size, expected",
-    [(2, 16, 2), (2, 15, 1), (1, 64, 1), (None, 64, 1), (8, 64, 8), (8, 40, 5), (2, 1, 1)],
+    [(2, 16, 2), (2, 15, 0), (1, 64, 0), (None, 64, 0), (8, 64, 8), (8, 40, 5), (2, 1, 0)],
 )
 def test_every_core_has_at_least_eight_sequences(monkeypatch, cores, batch_size, expected):
     assert parts(monkeypatch, layer_of(), cores, batch_size=batch_size) == expected
 
 
 def test_batches_are_whole_on_a_gpu_without_xla_and_for_other_networks(monkeypatch):
-    assert parts(monkeypatch, layer_of(), gpus=1, batch_size=64) == 1
-    assert parts(monkeypatch, layer_of(), xla=False, batch_size=64) == 1
-    assert parts(monkeypatch, keras.layers.LSTM(3), batch_size=64) == 1
+    assert parts(monkeypatch, layer_of(), gpus=1, batch_size=64) == 0
+    assert parts(monkeypatch, layer_of(), xla=False, batch_size=64) == 0
+    assert parts(monkeypatch, keras.layers.LSTM(3), batch_size=64) == 0

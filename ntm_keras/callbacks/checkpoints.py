@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras.callbacks.tensorboard import reason
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import keras, training_step
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -71,7 +71,7 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             OSError: It cannot be written. The states before stay.
         """
-        step = int(self.model.optimizer.iterations)
+        step = training_step(self.model)
         if step == self._step:
             return
         path = self._folder / f"step-{step:09d}"
@@ -128,7 +128,8 @@ class Checkpoints(keras.callbacks.Callback):
         finished = _finished(self._folder)
         for path in reversed(finished):
             if path.read_text(encoding="utf-8", errors="replace") == _digests(path):
-                model.optimizer.build(model.trainable_variables)
+                with model.distribute_strategy.scope():
+                    model.optimizer.build(model.trainable_variables)
                 try:
                     self._state().read(str(path.with_suffix(""))).assert_consumed()
                 except (AssertionError, ValueError, tf.errors.OpError) as error:
@@ -136,7 +137,7 @@ class Checkpoints(keras.callbacks.Callback):
                         f"the checkpoint {path.with_suffix('')} is that of another model, or of"
                         " another version of Keras"
                     ) from error
-                self._step = int(model.optimizer.iterations)
+                self._step = training_step(model)
                 return self._step
             warnings.warn(f"the checkpoint {path.with_suffix('')} is damaged", stacklevel=2)
         if finished:

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import keras, training_step
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -25,7 +25,7 @@ class StopAfter(keras.callbacks.Callback):
         self._steps = steps
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) >= self._steps:
+        if training_step(self.model) >= self._steps:
             self.model.stop_training = True
 
 
@@ -62,7 +62,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         passes = (logs or {}).get(self._monitor, math.inf) < self._below
         passed = self.variables["passed_in_a_row"]
         passed.assign(passed + 1 if passes else 0)
-        if self.is_solved(int(self.model.optimizer.iterations)):
+        if self.is_solved(training_step(self.model)):
             self.model.stop_training = True
 
     def is_solved(self, step: int) -> bool:

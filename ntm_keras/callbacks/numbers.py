@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
 
 
 class GuardGradients(keras.callbacks.Callback):
@@ -22,7 +23,9 @@ class GuardGradients(keras.callbacks.Callback):
     `gradients_left_out`, how many of the model's training steps were without one.
 
     It has to come before the callbacks that are to see its logs. A model that was fitted without
-    it before has to be compiled again.
+    it before has to be compiled again. Where the replicas of a `tf.distribute` strategy share a
+    batch, it sees the gradient of the whole batch; and so does the optimizer that clips it, which
+    in Keras 3 by itself clips that of each part.
 
     Raises:
         ValueError: In training, where the optimizer scales the loss: it has to see what overflows.
@@ -36,7 +39,8 @@ class GuardGradients(keras.callbacks.Callback):
                 f"themselves. Received: optimizer={model.optimizer!r}"
             )
         if not hasattr(model.optimizer, "gradient_norm"):
-            _guard(model.optimizer)
+            with model.distribute_strategy.scope():
+                _guard(model.optimizer)
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
@@ -46,20 +50,32 @@ class GuardGradients(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["gradient_norm"] = float(self.model.optimizer.gradient_norm)
-            logs["gradients_left_out"] = int(self.model.optimizer.gradients_left_out)
+            logs["gradient_norm"] = float(self.model.optimizer.gradient_norm.numpy())
+            logs["gradients_left_out"] = int(self.model.optimizer.gradients_left_out.numpy())
 
 
 def _guard(optimizer: Any) -> None:
     """Makes an optimizer look at what it is given: no callback sees the gradients."""
-    optimizer.gradient_norm = tf.Variable(0.0, trainable=False, name="gradient_norm")
-    optimizer.gradients_left_out = tf.Variable(0, trainable=False, name="gradients_left_out")
+
+    def variable(value, name):
+        once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return tf.Variable(value, trainable=False, name=name, aggregation=once)
+
+    optimizer.gradient_norm = variable(0.0, "gradient_norm")
+    optimizer.gradients_left_out = variable(0, "gradients_left_out")
     # In which step the first one was left out, and which of the gradients was the largest there.
-    optimizer.first_left_out = tf.Variable([0, 0], trainable=False, name="first_left_out")
+    optimizer.first_left_out = variable([0, 0], "first_left_out")
     apply_gradients = optimizer.apply_gradients
+    is_distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if is_distributed and IS_KERAS_2:
+        apply_gradients = functools.partial(apply_gradients, skip_gradients_aggregation=True)
+    elif is_distributed:
+        optimizer._all_reduce_sum_gradients = list
 
     def guarded(grads_and_vars, *args, **kwargs):
         gradients, variables = zip(*grads_and_vars)
+        if is_distributed:
+            gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
         norm = tf.linalg.global_norm(gradients)
         is_finite = tf.math.is_finite(norm)
         optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
@@ -116,7 +132,7 @@ class StopWhenNotFinite(keras.callbacks.Callback):
     def _check(self, name: str, logs: Any) -> None:
         value = (logs or {}).get(name, 0.0)
         if not math.isfinite(value):
-            step = int(self.model.optimizer.iterations)
+            step = training_step(self.model)
             raise NonFiniteLossError(
                 f"{name} became {value} by training step {step}, with {_not_finite(self.model)}"
             )

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from ntm_keras import arguments, pictures
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import keras, training_step
 from ntm_keras.trace import NTMTrace, trace_model
 
 
@@ -112,7 +112,7 @@ class ScalarLog(keras.callbacks.Callback):
         )
 
     def _step(self) -> int:
-        return int(self.model.optimizer.iterations)
+        return training_step(self.model)
 
     def _write(self, run: str, scalars: dict[str, float], step: int) -> None:
         with self._logs[run].writing():
@@ -137,7 +137,7 @@ class _EveryFewEpochs(keras.callbacks.Callback):
             self.on_train_end()
 
     def on_train_end(self, logs=None):
-        step = int(self.model.optimizer.iterations)
+        step = training_step(self.model)
         if step != self._done_at:
             self._done_at = step
             self._do(step)
