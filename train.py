@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import json
 import math
 import os
 import shlex
+import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -170,6 +173,19 @@ def train(task: Task, strategy: tf.distribute.Strategy | None) -> None:
     report(solved, training_step(trainer), keepers.clock.seconds, found)
 
 
+def help_to_train(task: Task, strategy: tf.distribute.Strategy) -> None:
+    """What all workers do but the first: the same, in a folder that is then thrown away."""
+    print(f"Worker {strategy.cluster_resolver.task_id} of the run in {FLAGS.logdir}.", flush=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        if os.path.exists(checkpoint_folder()) and not FLAGS.overwrite:
+            shutil.copytree(checkpoint_folder(), os.path.join(folder, "checkpoints"))
+        FLAGS["logdir"].value = folder
+        train(task, strategy)
+
+
 def make_keepers(
     model: keras.Model,
     trainer: keras.Model,
@@ -261,6 +277,8 @@ def fit(
     trainer: keras.Model, task: Task, keepers: Keepers, logs: list[keras.callbacks.Callback]
 ) -> None:
     """Trains on; says what to do where training ends before its time."""
+    import tensorflow as tf
+
     from ntm_keras.callbacks import NonFiniteLossError, StoppedBySignalError
     from ntm_keras.keras_compat import training_step
 
@@ -294,6 +312,12 @@ def fit(
         before = f" The model before is in {FLAGS.logdir}." if kept else ""
         raise BadInput(
             f"{error}.{before} Try a smaller --learning_rate or a --clip_norm."
+        ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
+        if FLAGS.distribution_strategy != "multi_worker_mirrored":
+            raise
+        raise BadInput(
+            "another worker has gone. To go on from the last checkpoint start all of them again."
         ) from error
     except StoppedBySignalError as error:
         again = shlex.join([sys.executable, sys.argv[0], f"--logdir={FLAGS.logdir}"])
@@ -484,8 +508,11 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
     if FLAGS.mode == "eval":
         evaluate(task)
+        return
+    strategy = building.make_strategy()
+    if strategy and strategy.cluster_resolver and strategy.cluster_resolver.task_id:
+        help_to_train(task, strategy)
     else:
-        strategy = building.make_strategy()
         now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         FLAGS["logdir"].value = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
         lock = run_folder.claim(FLAGS.logdir)  # noqa: F841  held until the process ends

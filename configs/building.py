@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -40,19 +41,44 @@ def make_strategy() -> Any:
     """The `tf.distribute` strategy that shares each batch between devices, or None.
 
     Raises:
-        BadInput: The devices cannot have equal parts of a batch.
+        BadInput: There is no such strategy here, or devices cannot have equal parts of a batch.
     """
     if FLAGS.distribution_strategy == "none":
         return None
     import tensorflow as tf
 
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if FLAGS.batch_size % len(devices):
+    if FLAGS.distribution_strategy == "multi_worker_mirrored":
+        strategy = _multi_worker_strategy()
+    else:
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    if FLAGS.batch_size % strategy.num_replicas_in_sync:
         raise BadInput(
-            f"--batch_size={FLAGS.batch_size} must be a multiple of the {len(devices)} devices that"
+            f"--batch_size={FLAGS.batch_size} must be a multiple of the"
+            f" {strategy.num_replicas_in_sync} devices that"
             f" --distribution_strategy={FLAGS.distribution_strategy} finds."
         )
-    return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return strategy
+
+
+def _multi_worker_strategy() -> Any:
+    import tensorflow as tf
+
+    from ntm_keras.keras_compat import IS_KERAS_2
+
+    flag = "--distribution_strategy=multi_worker_mirrored"
+    if not IS_KERAS_2:
+        raise BadInput(f"{flag}: Keras 3 cannot; Keras 2 can (TF_USE_LEGACY_KERAS=1).")
+    if FLAGS.logdir is None:
+        raise BadInput(f"{flag}: all workers need the same --logdir.")
+    try:
+        json.loads(os.environ.get("TF_CONFIG", ""))["cluster"]["worker"]
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
+        raise BadInput(
+            f"{flag} needs the environment variable TF_CONFIG, which names the addresses of all"
+            f" workers, and which of them this is: {' '.join(str(error).split())}"
+        ) from error
 
 
 def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:

@@ -180,9 +180,10 @@ flags.DEFINE_boolean("xla", True, "Whether to compile the training step.", modul
 flags.DEFINE_enum(
     "distribution_strategy",
     "none",
-    ["none", "mirrored"],
+    ["none", "mirrored", "multi_worker_mirrored"],
     "Which devices share a batch. none: one; mirrored: all GPUs of the machine, or, where it has "
-    "none, its logical CPU devices.",
+    "none, its logical CPU devices; multi_worker_mirrored: those of the workers that the "
+    "environment variable TF_CONFIG names, each with the same command and --logdir (Keras 2).",
     module_name=TRAINING,
 )
 

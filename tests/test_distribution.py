@@ -1,10 +1,15 @@
-"""A batch shared by two devices of one machine: `--distribution_strategy=mirrored`."""
+"""A batch that two devices share: of one machine, or of two processes that work together."""
 
+import json
+import os
 import pathlib
+import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
+import pytest
 from test_train import TINY
 
 from ntm_keras.keras_compat import IS_KERAS_2, keras
@@ -18,53 +23,111 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 runpy.run_path("train.py", run_name="__main__")
 """
-
-
 # Parts of different sizes, and gradients that are clipped: both are those of the whole batch.
 SETTINGS = [
     *TINY,
     *("--mix_lengths", "--clip_norm=0.05", "--ema_momentum=0.9", "--learning_rate=1e-2"),
     *([] if IS_KERAS_2 else ["--xla"]),
 ]
+ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 does not train with workers")
 
 
-def start(*arguments):
+def start(program, *arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, "-c", ON_TWO_DEVICES, *SETTINGS, *arguments],
+        [sys.executable, *program, *SETTINGS, *arguments],
         cwd=ROOT,
+        env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
     )
 
 
-def finish(process):
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+def start_mirrored(*arguments):
+    return [start(["-c", ON_TWO_DEVICES], "--distribution_strategy=mirrored", *arguments)]
 
 
-def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(tmp_path):
-    alone, shared = (f"--logdir={tmp_path / name}" for name in ("alone", "shared"))
-    first_part = start(shared, "--distribution_strategy=mirrored", "--steps=3")
-    finish(start(alone))
-    finish(first_part)
-    finish(start(shared, "--steps=5"))
-    alone, shared = (
-        keras.models.load_model(tmp_path / name / "model.keras", compile=False)
-        for name in ("alone", "shared")
-    )
-    for one, other in zip(alone.weights, shared.weights, strict=True):
+def start_workers(*arguments):
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
+        ports = [server.getsockname()[1] for server in (one, other)]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+    return [
+        start(
+            ["train.py"],
+            "--distribution_strategy=multi_worker_mirrored",
+            *arguments,
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+        )
+        for index in range(2)
+    ]
+
+
+def finish(processes):
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+
+
+def weights(logdir):
+    return keras.models.load_model(logdir / "model.keras", compile=False).weights
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    logdir = tmp_path_factory.mktemp("runs") / "alone"
+    finish([start(["train.py"], f"--logdir={logdir}")])
+    return weights(logdir)
+
+
+@pytest.mark.parametrize(
+    "start_shared", [start_mirrored, pytest.param(start_workers, marks=ONLY_KERAS_2)]
+)
+def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path, start_shared):
+    finish(start_shared(f"--logdir={tmp_path}", "--steps=3"))
+    finish(start_shared(f"--logdir={tmp_path}"))
+    for one, other in zip(alone, weights(tmp_path), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
 
 
-def test_a_batch_that_devices_cannot_share_equally_is_refused_before_anything_is_made(tmp_path):
-    process = start(
-        "--distribution_strategy=mirrored", "--batch_size=5", f"--logdir={tmp_path / 'run'}"
-    )
+def refusal(processes):
+    (process,) = processes
     _, errors = process.communicate()
     assert process.returncode == 1
-    assert errors.splitlines()[-1] == (
+    return errors.splitlines()[-1]
+
+
+def test_a_batch_that_devices_cannot_share_equally_is_refused_before_anything_is_made(tmp_path):
+    said = refusal(start_mirrored("--batch_size=5", f"--logdir={tmp_path / 'run'}"))
+    assert said == (
         "train.py: --batch_size=5 must be a multiple of the 2 devices that"
         " --distribution_strategy=mirrored finds."
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("config", ["", '{"cluster": {"worker": ["x:1"]}}'])
+def test_workers_that_are_not_told_of_each_other_are_refused(tmp_path, config):
+    arguments = "--distribution_strategy=multi_worker_mirrored", f"--logdir={tmp_path / 'run'}"
+    said = refusal([start(["train.py"], *arguments, TF_CONFIG=config)])
+    assert (
+        "needs the environment variable TF_CONFIG" in said if IS_KERAS_2 else "Keras 2 can" in said
+    )
+    assert not (tmp_path / "run").exists()
+
+
+@ONLY_KERAS_2
+@pytest.mark.slow
+def test_where_a_worker_dies_the_other_says_so_and_both_go_on_from_the_checkpoint(tmp_path):
+    settings = f"--logdir={tmp_path}", "--checkpoint_seconds=0", "--solved_below=1e-9"
+    first, second = start_workers(*settings, "--steps=100000")
+    while not list(tmp_path.glob("checkpoints/*.sha256")):
+        assert first.poll() is None
+        time.sleep(0.1)
+    second.kill()
+    assert refusal([first]) == (
+        "train.py: another worker has gone. To go on from the last checkpoint start all of them"
+        " again."
+    )
+    kept = max(int(path.stem[len("step-") :]) for path in tmp_path.glob("checkpoints/*.sha256"))
+    finish(start_workers(*settings, f"--steps={kept + 6}"))
+    assert (tmp_path / "checkpoints" / f"step-{kept + 6:09d}.sha256").exists()
