@@ -101,7 +101,9 @@ def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
     steps = keras.Input([None], name="steps")
     parts = parts_of_a_batch(network)
     in_training = ntm_keras.SideBySide(network, parts) if parts else network
-    outputs = in_training(inputs, mask=steps)
+    # Keras 2's LSTM takes truth values only.
+    mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
+    outputs = in_training(inputs, mask=mask)
     trainer = (
         ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
         if FLAGS.weight_noise
