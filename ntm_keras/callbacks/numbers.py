@@ -69,7 +69,7 @@ def _guard(optimizer: Any) -> None:
     is_distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
     if is_distributed and IS_KERAS_2:
         apply_gradients = functools.partial(apply_gradients, skip_gradients_aggregation=True)
-    elif is_distributed:
+    elif is_distributed:  # Keras 3 has no argument for it.
         optimizer._all_reduce_sum_gradients = list
 
     def guarded(grads_and_vars, *args, **kwargs):
