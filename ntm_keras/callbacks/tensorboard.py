@@ -206,7 +206,7 @@ class MachineImages(_EveryFewEpochs):
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self._trace = tf.function(functools.partial(trace_model, self.model))
+        self._trace = tf.function(functools.partial(trace_model, self.model), autograph=False)
 
     def _do(self, step: int) -> None:
         traced = self._trace(self._inputs)
