@@ -12,7 +12,7 @@ from test_callbacks import events
 from test_train import ROOT, TINY, assert_refused, run_train
 
 LONG = [*TINY, "--steps=56", "--checkpoint_seconds=0", "--ema_momentum=0.9"]
-LONG += ["--weight_noise=0.01", "--validate_every=14", "--xla", "--batch_size=16"]
+LONG += ["--weight_noise=0.01", "--validate_every=14"]
 
 
 def run_until(line, number, *arguments):
