@@ -1,5 +1,6 @@
 """Neural Turing Machines for Keras."""
 
+from ntm_keras.mann import MANN, MANNCell, MANNState
 from ntm_keras.metrics import (
     BitCrossentropy,
     CostPerSequence,
@@ -11,13 +12,17 @@ from ntm_keras.noise import NoisyModel
 from ntm_keras.ntm import NTM, NTMCell, NTMState
 from ntm_keras.side_by_side import SideBySide
 from ntm_keras.snowkylin import load_snowkylin_weights
-from ntm_keras.trace import NTMTrace, trace
+from ntm_keras.trace import MANNTrace, NTMTrace, trace
 from ntm_keras.version import __version__
 
 __all__ = [
+    "MANN",
     "NTM",
     "BitCrossentropy",
     "CostPerSequence",
+    "MANNCell",
+    "MANNState",
+    "MANNTrace",
     "MeanPerSequence",
     "NTMCell",
     "NTMState",

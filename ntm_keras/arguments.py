@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,16 @@ def integer(name: str, value: Any, at_least: int) -> int:
             f"Received: {name}={value!r}"
         )
     return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """The value as a float; a ValueError says what is allowed."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:
+        raise ValueError(
+            f"Argument `{name}` must be a number from 0 to 1. Received: {name}={value!r}"
+        )
+    return float(value)
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:

@@ -44,6 +44,11 @@ def add(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Te
     return memory + weighting[:, :, tf.newaxis] * add_vector[:, tf.newaxis, :]
 
 
+def add_all(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Tensor:
+    """`add` for all heads at once, `(batch, heads, ..)`."""
+    return memory + tf.matmul(weighting, add_vector, transpose_a=True)
+
+
 def write(
     memory: tf.Tensor,
     weighting: tf.Tensor,
@@ -72,4 +77,4 @@ def write(
         return memory
     for head_weighting, head_erase, _ in heads:
         memory = erase(memory, head_weighting, head_erase)
-    return memory + tf.matmul(weighting, add_vector, transpose_a=True)
+    return add_all(memory, weighting, add_vector)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, arguments, controllers, heads, loop, memory
-from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializable
+from ntm_keras import addressing, arguments, heads, loop, memory
+from ntm_keras.keras_compat import keras, serializable
+from ntm_keras.machine import MemoryCell, MemoryLayer, copy_of, in_wide_precision
 
 ADDRESSING_MODES = ("content_and_location", "content")
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
@@ -55,7 +56,7 @@ class NTMStep(NamedTuple):
 
 
 @serializable
-class NTMCell(AbstractRNNCell):
+class NTMCell(MemoryCell):
     """One step of the Neural Turing Machine, for `keras.layers.RNN`.
 
     ```
@@ -123,6 +124,8 @@ class NTMCell(AbstractRNNCell):
         Graves, Wayne, Danihelka, [Neural Turing Machines](https://arxiv.org/abs/1410.5401), 2014.
     """
 
+    State = NTMState
+
     def __init__(
         self,
         rnn_size: int,
@@ -148,12 +151,19 @@ class NTMCell(AbstractRNNCell):
         bias_constraint: Any = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self._input_width = None
-        self.rnn_size = arguments.integer("rnn_size", rnn_size, at_least=1)
-        self.memory_size = arguments.integer("memory_size", memory_size, at_least=1)
-        self.memory_vector_dim = arguments.integer(
-            "memory_vector_dim", memory_vector_dim, at_least=1
+        super().__init__(
+            rnn_size,
+            memory_size,
+            memory_vector_dim,
+            controller=controller,
+            controller_layers=controller_layers,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            **kwargs,
         )
         self.read_head_num = arguments.integer("read_head_num", read_head_num, at_least=1)
         self.write_head_num = arguments.integer("write_head_num", write_head_num, at_least=1)
@@ -163,9 +173,6 @@ class NTMCell(AbstractRNNCell):
         self.shift_range = arguments.integer("shift_range", shift_range, at_least=0)
         self.output_dim = (
             None if output_dim is None else arguments.integer("output_dim", output_dim, at_least=1)
-        )
-        self.controller_layers = arguments.integer(
-            "controller_layers", controller_layers, at_least=1
         )
         self.memory_initializer = _memory_initializer(memory_initializer)
         self.weighting_initializer = arguments.choice(
@@ -179,22 +186,11 @@ class NTMCell(AbstractRNNCell):
                 "2 * shift_range + 1 <= memory_size. "
                 f"Received: shift_range={shift_range}, memory_size={memory_size}"
             )
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.controller_name = controller if isinstance(controller, str) else None
-        self.controller = controllers.make_controller(
-            controller, self.rnn_size, self.controller_layers, self.dtype_policy
-        )
         self._add_initial_state()
 
     def _add_initial_state(self) -> None:
         """Makes the weights of the initial state: code written for snowkylin's cell asks for the
         initial state before the cell is ever built."""
-        head_num = self.read_head_num + self.write_head_num
 
         def learned(name, *shape, initializer=None):
             initializer = initializer or keras.initializers.RandomNormal(stddev=0.5)
@@ -202,25 +198,21 @@ class NTMCell(AbstractRNNCell):
 
         self.initial_controller_state = [
             learned(f"initial_controller_state_{index}", size)
-            for index, size in enumerate(self._controller_state_size)
+            for index, size in enumerate(self.controller_state_size)
         ]
-        self.initial_read_vectors = learned(
-            "initial_read_vectors", self.read_head_num, self.memory_vector_dim
-        )
+        shapes = self.state_shapes
+        self.initial_read_vectors = learned("initial_read_vectors", *shapes["read_vectors"])
         self.initial_weightings = learned(
             "initial_weightings",
-            head_num,
-            self.memory_size,
+            *shapes["weightings"],
             initializer=_focus if self.weighting_initializer == "focused" else None,
         )
         if self.memory_initializer == "learned":
-            self.initial_memory = learned(
-                "initial_memory", self.memory_size, self.memory_vector_dim
-            )
+            self.initial_memory = learned("initial_memory", *shapes["memory"])
         else:
             self.initial_memory = self.add_weight(
                 name="initial_memory",
-                shape=(self.memory_size, self.memory_vector_dim),
+                shape=shapes["memory"],
                 initializer=self._fixed_memory_initializer(),
                 trainable=False,
             )
@@ -231,21 +223,21 @@ class NTMCell(AbstractRNNCell):
         if self.memory_initializer == "random":
             bound = (self.memory_size + self.memory_vector_dim) ** -0.5
             return keras.initializers.RandomUniform(-bound, bound)
-        return _copy(self.memory_initializer)
+        return copy_of(self.memory_initializer)
 
     @property
-    def _controller_state_size(self) -> list[int]:
-        return tf.nest.flatten(self.controller.state_size)
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            "read_vectors": (self.read_head_num, self.memory_vector_dim),
+            "weightings": (self.read_head_num + self.write_head_num, self.memory_size),
+            "memory": (self.memory_size, self.memory_vector_dim),
+        }
 
     @property
-    def state_size(self) -> list[int]:
-        """The sizes of the flat states: the controller's, then reads, weightings and memory."""
-        return [
-            *self._controller_state_size,
-            self.read_head_num * self.memory_vector_dim,
-            (self.read_head_num + self.write_head_num) * self.memory_size,
-            self.memory_size * self.memory_vector_dim,
-        ]
+    def parameter_count(self) -> int:
+        return heads.parameter_count(
+            self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
+        )
 
     @property
     def output_size(self) -> int | None:
@@ -253,126 +245,25 @@ class NTMCell(AbstractRNNCell):
         return self.output_dim or self._input_width
 
     def build(self, input_shape):
-        if len(input_shape) != 2 or input_shape[-1] is None:
-            raise ValueError(
-                "The input of an NTMCell must have the shape (batch, features), that of a layer "
-                "around it (batch, time, features), with a known number of features. "
-                f"Received: {tuple(input_shape)} for a step"
-            )
-        self._input_width = input_shape[-1]
-        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
-        read_width = self.read_head_num * self.memory_vector_dim
-        with tf.name_scope("controller"):
-            if not self.controller.built:
-                self.controller.build((None, self._input_width + read_width))
-        self.parameter_projection = self._projection(
-            "parameter_projection",
-            heads.parameter_count(
-                self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
-            ),
-            self.rnn_size,
-        )
-        self.output_projection = self._projection(
+        super().build(input_shape)
+        sees_reads = self.output_source == "controller_and_reads"
+        self.output_projection = self.projection(
             "output_projection",
             self.output_size,
-            self.rnn_size + (read_width if self.output_source == "controller_and_reads" else 0),
-        )
-        self.built = True
-
-    def _projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
-        projection = keras.layers.Dense(
-            width,
-            kernel_initializer=_copy(self.kernel_initializer),
-            bias_initializer=_copy(self.bias_initializer),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
-            dtype=self.dtype_policy,
-            name=name,
-        )
-        with tf.name_scope(name):
-            projection.build((None, input_width))
-        return projection
-
-    def get_initial_state(
-        self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
-    ) -> list[tf.Tensor]:
-        """The state before the first step, the same for every sequence of a batch.
-
-        Args:
-            inputs: A batch from which to take the batch size, as Keras 2 may give it.
-            batch_size: Number of sequences, a Python integer or a scalar tensor.
-            dtype: By default the cell's compute dtype, as where Keras 2 gives that of inputs of
-                whole numbers.
-
-        Returns:
-            The flat list of states, one `(batch_size, size)` for each of `state_size`.
-        """
-        if inputs is not None:
-            batch_size = tf.shape(inputs)[0]
-        if dtype is None or not tf.as_dtype(dtype).is_floating:
-            dtype = self.compute_dtype
-        controllers.reset_dropout(self.controller)
-
-        def batch(weight, constrain=tf.identity):
-            value = constrain(tf.cast(weight, dtype))
-            return tf.repeat(value[tf.newaxis], batch_size, axis=0)
-
-        return self.pack_state(
-            NTMState(
-                [batch(weight, tf.tanh) for weight in self.initial_controller_state],
-                batch(self.initial_read_vectors, tf.tanh),
-                batch(self.initial_weightings, tf.nn.softmax),
-                batch(
-                    self.initial_memory,
-                    tf.tanh if self.memory_initializer == "learned" else tf.identity,
-                ),
-            )
+            self.rnn_size + (self.read_width if sees_reads else 0),
         )
 
-    def pack_state(self, state: NTMState) -> list[tf.Tensor]:
-        """The flat list of states that Keras keeps, from an `NTMState`."""
-        tensors = [*state.controller_state, *state[1:]]
-        return [
-            tf.reshape(tensor, [-1, size])
-            for tensor, size in zip(tensors, self.state_size, strict=True)
-        ]
+    def initial_state(self, dtype: Any) -> NTMState:
+        def squashed(weight, squash):
+            return squash(tf.cast(weight, dtype))
 
-    def unpack_state(self, states: Sequence[tf.Tensor], batch_size: int | None = None) -> NTMState:
-        """The `NTMState` in a flat list of states.
-
-        Args:
-            states: One `(batch_size, size)` for each of `state_size`.
-            batch_size: What it has to be, if that is known.
-
-        Raises:
-            ValueError: The states are not as many, or not of the shape, that they should be.
-        """
-        given = [tf.TensorShape(state.shape) for state in states or []]
-        wanted = [tf.TensorShape([batch_size, size]) for size in self.state_size]
-        fits = len(given) == len(wanted) and all(
-            map(tf.TensorShape.is_compatible_with, given, wanted)
-        )
-        if not fits:
-            raise ValueError(
-                f"Argument `states` must be tensors of the shapes {_listed(wanted)}. "
-                f"Received: {_listed(given)}"
-            )
-        *controller_state, read_vectors, weightings, memory_state = states
+        is_learned = self.memory_initializer == "learned"
         return NTMState(
-            list(controller_state),
-            tf.reshape(read_vectors, [-1, self.read_head_num, self.memory_vector_dim]),
-            tf.reshape(
-                weightings, [-1, self.read_head_num + self.write_head_num, self.memory_size]
-            ),
-            tf.reshape(memory_state, [-1, self.memory_size, self.memory_vector_dim]),
+            [squashed(weight, tf.tanh) for weight in self.initial_controller_state],
+            squashed(self.initial_read_vectors, tf.tanh),
+            squashed(self.initial_weightings, tf.nn.softmax),
+            squashed(self.initial_memory, tf.tanh if is_learned else tf.identity),
         )
-
-    def call(self, inputs, states, training=None):
-        inputs = arguments.real("inputs", inputs, self.compute_dtype)
-        step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
-        return step.outputs, self.pack_state(step.state)
 
     def step(self, inputs: tf.Tensor, state: NTMState) -> NTMStep:
         """One step, with everything in it laid open.
@@ -384,19 +275,15 @@ class NTMCell(AbstractRNNCell):
         Returns:
             The `NTMStep`.
         """
-        controller_output, controller_state = controllers.run_controller(
-            self.controller,
-            self._with_reads(inputs, state.read_vectors),
-            state.controller_state,
-        )
+        controller_output, controller_state, projection = self.run_controller(inputs, state)
         parameters = heads.head_parameters(
-            self.parameter_projection(controller_output),
+            projection,
             self.read_head_num,
             self.write_head_num,
             self.memory_vector_dim,
             self.shift_range,
         )
-        weightings = self._address(state, parameters)
+        weightings = in_wide_precision(self._address, state.memory, state.weightings, parameters)
         reading, writing = tf.split(weightings, [self.read_head_num, self.write_head_num], axis=1)
         read_vectors = memory.read(state.memory, reading)
         new_memory = memory.write(
@@ -407,67 +294,46 @@ class NTMCell(AbstractRNNCell):
             self.write_order,
         )
         if self.output_source == "controller_and_reads":
-            controller_output = self._with_reads(controller_output, read_vectors)
+            controller_output = self.with_reads(controller_output, read_vectors)
         return NTMStep(
             self.output_projection(controller_output),
             parameters,
             NTMState(controller_state, read_vectors, weightings, new_memory),
         )
 
-    def _with_reads(self, features: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
-        width = self.read_head_num * self.memory_vector_dim
-        return tf.concat([features, tf.reshape(read_vectors, [-1, width])], axis=-1)
-
-    def _address(self, state: NTMState, parameters: heads.HeadParameters) -> tf.Tensor:
-        """w_t of every head, from the state before the step and the heads' parameters.
-
-        Half precision is too coarse for norms, softmaxes and logarithms: it is widened here.
-        """
-        compute_dtype = state.memory.dtype
-        wide = tf.float64 if compute_dtype == tf.float64 else tf.float32
-        memory_before, previous = (tf.cast(t, wide) for t in (state.memory, state.weightings))
-        parameters = heads.HeadParameters(*(tf.cast(t, wide) for t in parameters))
+    def _address(
+        self, memory_before: tf.Tensor, previous: tf.Tensor, parameters: heads.HeadParameters
+    ) -> tf.Tensor:
+        """w_t of every head, from M_{t-1}, w_{t-1} and the heads' parameters."""
         weighting = addressing.address_by_content(
             memory_before, parameters.key, parameters.key_strength
         )
-        if self.addressing_mode == "content_and_location":
-            weighting = addressing.interpolate(weighting, previous, parameters.interpolation_gate)
-            weighting = addressing.shift(weighting, parameters.shift_weighting)
-            weighting = addressing.sharpen(weighting, parameters.sharpening)
-        return tf.cast(weighting, compute_dtype)
+        if self.addressing_mode == "content":
+            return weighting
+        weighting = addressing.interpolate(weighting, previous, parameters.interpolation_gate)
+        weighting = addressing.shift(weighting, parameters.shift_weighting)
+        return addressing.sharpen(weighting, parameters.sharpening)
 
     def get_config(self) -> dict[str, Any]:
-        controller = self.controller_name or keras.layers.serialize(self.controller)
         memory_initializer = self.memory_initializer
         if not isinstance(memory_initializer, str):
             memory_initializer = keras.initializers.serialize(memory_initializer)
         return {
             **super().get_config(),
-            "rnn_size": self.rnn_size,
-            "memory_size": self.memory_size,
-            "memory_vector_dim": self.memory_vector_dim,
             "read_head_num": self.read_head_num,
             "write_head_num": self.write_head_num,
             "addressing_mode": self.addressing_mode,
             "shift_range": self.shift_range,
             "output_dim": self.output_dim,
-            "controller": controller,
-            "controller_layers": self.controller_layers,
             "memory_initializer": memory_initializer,
             "weighting_initializer": self.weighting_initializer,
             "output_source": self.output_source,
             "write_order": self.write_order,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
 
 
 @serializable
-class NTM(keras.layers.RNN):
+class NTM(MemoryLayer):
     """The Neural Turing Machine as a layer: to `NTMCell` what `LSTM` is to `LSTMCell`.
 
     Args:
@@ -556,28 +422,6 @@ class NTM(keras.layers.RNN):
             **kwargs,
         )
 
-    def build(self, sequences_shape, initial_state_shape=None):
-        if IS_KERAS_2:  # which gives a loaded layer a list, and may give the states' shapes too
-            is_one = all(size is None or isinstance(size, int) for size in sequences_shape)
-            super().build(tuple(sequences_shape) if is_one else sequences_shape)
-            return
-        if len(sequences_shape) != 3 or sequences_shape[-1] is None:
-            raise ValueError(
-                "The input of an NTM layer must have the shape (batch, time, features), with a "
-                f"known number of features. Received: {tuple(sequences_shape)}"
-            )
-        super().build(sequences_shape)
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
-
-    def __call__(self, sequences, initial_state=None, **kwargs):
-        if isinstance(initial_state, NTMState):
-            initial_state = self.cell.pack_state(initial_state)
-        return super().__call__(sequences, initial_state=initial_state, **kwargs)
-
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        controllers.reset_dropout(self.cell.controller)
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
         sequences = arguments.real("sequences", sequences, self.compute_dtype)
@@ -593,43 +437,6 @@ class NTM(keras.layers.RNN):
             outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
         return outputs[:, -1], outputs, states
 
-    def reset_state(self) -> None:
-        """Sets the state of a stateful layer to the learned initial state."""
-        if self.states is None or self.states[0] is None:
-            return
-        batch_size = self.states[0].shape[0]
-        for variable, value in zip(
-            self.states,
-            self.cell.get_initial_state(batch_size=batch_size, dtype=self.variable_dtype),
-        ):
-            variable.assign(value)
-
-    def reset_states(self, states: Any = None) -> None:
-        """Keras 2's name for `reset_state`; there it can also be given the states."""
-        if states is None and self.states is not None and self.states[0] is not None:
-            self.reset_state()
-        else:
-            super().reset_states(*([] if states is None else [states]))
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        del config["cell"]
-        own_of_cell = {
-            key: value
-            for key, value in self.cell.get_config().items()
-            if key not in ("name", "trainable", "dtype")
-        }
-        return {**config, **own_of_cell}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> NTM:
-        return cls(**config)
-
-
-def _listed(shapes: Sequence[tf.TensorShape]) -> str:
-    """The shapes as text, with `batch` where the batch size may be any."""
-    return ", ".join(str(tuple(shape)).replace("None", "batch") for shape in shapes) or "none"
-
 
 def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
     """The outputs, with zeros or the last output that counts where the mask is False."""
@@ -639,13 +446,6 @@ def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
         mask = tf.transpose(last) > 0
         outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
     return tf.where(mask[:, :, tf.newaxis], outputs, 0)
-
-
-def _copy(initializer: Any) -> Any:
-    """An initializer of the same kind: used twice, one without a seed repeats its numbers."""
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    return initializer.__class__.from_config(initializer.get_config())
 
 
 def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:

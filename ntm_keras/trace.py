@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ntm_keras.keras_compat import keras
-from ntm_keras.ntm import NTMCell, NTMState
+from ntm_keras.machine import MemoryCell
+from ntm_keras.mann import MANNCell
+from ntm_keras.ntm import NTMCell
 from ntm_keras.side_by_side import SideBySide
 
 
@@ -44,23 +46,56 @@ class NTMTrace(NamedTuple):
     add_vector: tf.Tensor
 
 
+class MANNTrace(NamedTuple):
+    """What a `MANNCell` did, step by step.
+
+    Attributes:
+        outputs: `(batch, time, output_size)`.
+        read_weightings: w_t^r, `(batch, time, heads, memory_size)`.
+        write_weightings: w_t^w, `(batch, time, heads, memory_size)`.
+        read_vectors: r_t, `(batch, time, heads, memory_vector_dim)`.
+        memory: M_t after the step, `(batch, time, memory_size, memory_vector_dim)`.
+        usage: w_t^u after the step, `(batch, time, memory_size)`.
+        key: k_t, `(batch, time, heads, memory_vector_dim)`.
+        add_vector: a_t, `(batch, time, heads, memory_vector_dim)`.
+        write_gate: sigma(alpha_t), `(batch, time, heads)`.
+        key_strength: `(batch, time, heads)`.
+    """
+
+    outputs: tf.Tensor
+    read_weightings: tf.Tensor
+    write_weightings: tf.Tensor
+    read_vectors: tf.Tensor
+    memory: tf.Tensor
+    usage: tf.Tensor
+    key: tf.Tensor
+    add_vector: tf.Tensor
+    write_gate: tf.Tensor
+    key_strength: tf.Tensor
+
+
+Trace = NTMTrace | MANNTrace
+
+
 def trace(
-    cell: NTMCell,
+    cell: NTMCell | MANNCell,
     inputs: tf.Tensor,
-    initial_state: NTMState | Sequence[tf.Tensor] | None = None,
-) -> NTMTrace:
+    initial_state: NamedTuple | Sequence[tf.Tensor] | None = None,
+) -> Trace:
     """Runs a cell over sequences and returns all that happened on the way.
 
     Args:
         cell: The cell, built or not; of a layer, `layer.cell`.
         inputs: `(batch, time, features)`, at least one step long.
-        initial_state: An `NTMState` or the flat list of states; by default the cell's own.
+        initial_state: An `NTMState`, a `MANNState` or the flat list of states; by default the
+            cell's own.
 
     Returns:
-        The `NTMTrace`.
+        The `NTMTrace`, of a `MANNCell` the `MANNTrace`.
 
     Raises:
-        ValueError: `cell` is no `NTMCell`, or `inputs` has another rank than 3, or no step.
+        ValueError: `cell` is no cell of this library, or `inputs` has another rank than 3, or no
+            step.
 
     Examples:
         >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
@@ -68,9 +103,9 @@ def trace(
         >>> tuple(trace(cell, tf.zeros([4, 7, 9])).read_weightings.shape)
         (4, 7, 1, 128)
     """
-    if not isinstance(cell, NTMCell):
+    if not isinstance(cell, MemoryCell):
         raise ValueError(
-            "Argument `cell` must be an NTMCell; a layer has it as `layer.cell`. "
+            "Argument `cell` must be an NTMCell or a MANNCell; a layer has it as `layer.cell`. "
             f"Received: cell={cell!r}"
         )
     inputs = tf.cast(inputs, cell.compute_dtype)
@@ -83,14 +118,25 @@ def trace(
         cell.build((None, inputs.shape[-1]))
     if initial_state is None:
         initial_state = cell.get_initial_state(batch_size=tf.shape(inputs)[0])
-    state = initial_state
-    if not isinstance(state, NTMState):
+    state: Any = initial_state
+    if not isinstance(state, cell.State):
         state = cell.unpack_state(state)
     time_first = tf.einsum("btf->tbf", inputs)
     # For the shapes; the scan computes the first step again.
-    first = cell.step(time_first[0], state)._replace(state=state)
+    first: Any = cell.step(time_first[0], state)._replace(state=state)
     steps = tf.scan(lambda last, now: cell.step(now, last.state), time_first, first)
     steps = tf.nest.map_structure(lambda each: tf.einsum("tb...->bt...", each), steps)
+    if isinstance(cell, MANNCell):
+        state = steps.state
+        return MANNTrace(
+            outputs=steps.outputs,
+            read_weightings=state.read_weightings,
+            write_weightings=steps.write_weightings,
+            read_vectors=state.read_vectors,
+            memory=state.memory,
+            usage=state.usage,
+            **steps.parameters._asdict(),
+        )
     heads = [cell.read_head_num, cell.write_head_num]
     read_weightings, write_weightings = tf.split(steps.state.weightings, heads, axis=2)
     return NTMTrace(
@@ -103,8 +149,8 @@ def trace(
     )
 
 
-def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrace]]:
-    """Calls a model and traces every layer in it whose cell is an `NTMCell`.
+def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Trace]]:
+    """Calls a model and traces every layer in it whose cell is one of this library's.
 
     Masks are not taken into account, and a layer that is called twice is traced once, with its
     last inputs. Steps stand in the order in which the layer takes them.
@@ -114,14 +160,14 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrac
         inputs: What to call it with, eagerly.
 
     Returns:
-        The model's outputs, and by its name each layer's `NTMTrace`; where two layers have the
+        The model's outputs, and by its name each layer's trace; where two layers have the
         same name, the second one's ends with `_again`.
 
     Raises:
         ValueError: The model calls no such layer.
     """
     flat = list(model._flatten_layers(include_self=False))
-    layers = [layer for layer in flat if isinstance(getattr(layer, "cell", None), NTMCell)]
+    layers = [layer for layer in flat if isinstance(getattr(layer, "cell", None), MemoryCell)]
     wrappers: list[Any] = [layer for layer in flat if isinstance(layer, SideBySide)]
     received: dict[int, tuple] = {}
 
@@ -145,10 +191,10 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, NTMTrac
             del layer.call
     if not received:
         raise ValueError(
-            "Argument `model` must call a layer whose cell is an NTMCell. "
+            "Argument `model` must call a layer whose cell is an NTMCell or a MANNCell. "
             f"Received: model={model.name!r}"
         )
-    traces: dict[str, NTMTrace] = {}
+    traces: dict[str, Trace] = {}
     for layer in layers:
         if id(layer) in received:
             sequences, initial_state = received[id(layer)]

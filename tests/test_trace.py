@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ntm_keras import NTM, NTMCell, trace
+from ntm_keras import MANN, NTM, MANNCell, NTMCell, trace
 from ntm_keras.keras_compat import keras
 from ntm_keras.trace import trace_model
 
@@ -34,6 +34,22 @@ def test_every_step_is_kept(cell, inputs):
         "sharpening": (B, T, R + W),
         "erase_vector": (B, T, W, M),
         "add_vector": (B, T, W, M),
+    }
+
+
+def test_every_step_of_a_mann_is_kept(inputs):
+    found = trace(MANNCell(6, N, M, R), inputs)
+    assert {name: tuple(value.shape) for name, value in found._asdict().items()} == {
+        "outputs": (B, T, 6 + R * M),
+        "read_weightings": (B, T, R, N),
+        "write_weightings": (B, T, R, N),
+        "read_vectors": (B, T, R, M),
+        "memory": (B, T, N, M),
+        "usage": (B, T, N),
+        "key": (B, T, R, M),
+        "add_vector": (B, T, R, M),
+        "write_gate": (B, T, R),
+        "key_strength": (B, T, R),
     }
 
 
@@ -71,7 +87,7 @@ def test_the_machines_inside_a_model_are_traced_with_what_reaches_them(inputs):
     inner = keras.Sequential(
         [keras.layers.Dense(5), NTM(6, N, M, 1, 1, return_sequences=True, name="inner")]
     )
-    model = keras.Sequential([inner, NTM(6, N, M, 1, 1, output_dim=2, name="outer")])
+    model = keras.Sequential([inner, MANN(6, N, M, 1, name="outer")])
     outputs, traces = trace_model(model, inputs)
     assert set(traces) == {"inner", "outer"}
     np.testing.assert_allclose(traces["outer"].outputs[:, -1], outputs, atol=1e-6)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from ntm_keras import arguments, pictures
 from ntm_keras.keras_compat import keras, training_step
-from ntm_keras.trace import NTMTrace, trace_model
+from ntm_keras.trace import Trace, trace_model
 
 
 class EventLog:
@@ -169,10 +169,10 @@ class Measurements(_EveryFewEpochs):
 class MachineImages(_EveryFewEpochs):
     """Draws for TensorBoard what the machine does with one example, over training.
 
-    For every layer of the model whose cell is an `NTMCell`: the read and the write weightings
-    (locations down, time across, as in the paper's figure 6; several heads side by side), the
-    read and the add vectors (time across), and the memory after the last step (locations down).
-    With targets, also target, output and error, side by side (time across).
+    For every layer of the model whose cell is an `NTMCell` or a `MANNCell`: the read and the write
+    weightings (locations down, time across, as in the paper's figure 6; several heads side by
+    side), the read and the add vectors (time across), and the memory after the last step
+    (locations down). With targets, also target, output and error, side by side (time across).
 
     Args:
         log_dir: Where to write.
@@ -185,7 +185,7 @@ class MachineImages(_EveryFewEpochs):
 
     Raises:
         ValueError: `every` is no positive integer. At the first drawing: the model has no layer
-            whose cell is an `NTMCell`.
+            whose cell is an `NTMCell` or a `MANNCell`.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class MachineImages(_EveryFewEpochs):
 
 
 def write_machine_images(
-    traced: tuple[Any, dict[str, NTMTrace]],
+    traced: tuple[Any, dict[str, Trace]],
     targets: tf.Tensor | None = None,
     mask: tf.Tensor | None = None,
     from_logits: bool = True,

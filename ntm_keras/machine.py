@@ -1,0 +1,327 @@
+"""What machines with an external memory have in common: their cell and the layer around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from ntm_keras import arguments, controllers
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
+
+
+class MemoryCell(AbstractRNNCell):
+    """A controller, heads and a memory: the base of `NTMCell` and `MANNCell`.
+
+    Keras keeps the state as a flat list of tensors; `State` says what they mean. A subclass has
+    the properties `state_shapes`, `parameter_count` and `output_size`, and the methods
+    `initial_state` and `step`.
+
+    Args:
+        rnn_size: Width of the controller.
+        memory_size: Number of memory locations.
+        memory_vector_dim: Width of each location.
+        controller: See `controllers.make_controller`.
+        controller_layers: How many layers of a named controller to stack.
+        kernel_initializer: Initializer of the projections' kernels.
+        bias_initializer: Initializer of the projections' biases.
+        kernel_regularizer: Regularizer of the projections' kernels.
+        bias_regularizer: Regularizer of the projections' biases.
+        kernel_constraint: Constraint on the projections' kernels.
+        bias_constraint: Constraint on the projections' biases.
+        **kwargs: Keras's own, such as `name` and `dtype`.
+    """
+
+    # A NamedTuple: the controller's list of states, then tensors of the shapes `state_shapes`.
+    State: ClassVar[type]
+
+    def __init__(
+        self,
+        rnn_size: int,
+        memory_size: int,
+        memory_vector_dim: int,
+        *,
+        controller: Any,
+        controller_layers: int,
+        kernel_initializer: Any,
+        bias_initializer: Any,
+        kernel_regularizer: Any,
+        bias_regularizer: Any,
+        kernel_constraint: Any,
+        bias_constraint: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self._input_width = None
+        self.rnn_size = arguments.integer("rnn_size", rnn_size, at_least=1)
+        self.memory_size = arguments.integer("memory_size", memory_size, at_least=1)
+        self.memory_vector_dim = arguments.integer(
+            "memory_vector_dim", memory_vector_dim, at_least=1
+        )
+        self.controller_layers = arguments.integer(
+            "controller_layers", controller_layers, at_least=1
+        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.controller_name = controller if isinstance(controller, str) else None
+        self.controller = controllers.make_controller(
+            controller, self.rnn_size, self.controller_layers, self.dtype_policy
+        )
+
+    @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of one sequence's state, but for the controller's, in the order of `State`."""
+        raise NotImplementedError
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the controller gives out for all heads in a step."""
+        raise NotImplementedError
+
+    def initial_state(self, dtype: Any) -> Any:
+        """The `State` of one sequence before its first step, without an axis for the batch."""
+        raise NotImplementedError
+
+    def step(self, inputs: tf.Tensor, state: Any) -> Any:
+        """One step: a NamedTuple with `outputs` and the new `state` among its fields."""
+        raise NotImplementedError
+
+    @property
+    def controller_state_size(self) -> list[int]:
+        """The sizes of the controller's own states."""
+        return tf.nest.flatten(self.controller.state_size)
+
+    @property
+    def state_size(self) -> list[int]:
+        """The sizes of the flat states: the controller's, then those of `state_shapes`."""
+        return [*self.controller_state_size, *map(math.prod, self.state_shapes.values())]
+
+    @property
+    def read_width(self) -> int:
+        """How many numbers all read heads read in a step."""
+        return math.prod(self.state_shapes["read_vectors"])
+
+    def build(self, input_shape):
+        if len(input_shape) != 2 or input_shape[-1] is None:
+            raise ValueError(
+                f"The input of {type(self).__name__} must have the shape (batch, features), that "
+                "of a layer around it (batch, time, features), with a known number of features. "
+                f"Received: {tuple(input_shape)} for a step"
+            )
+        self._input_width = input_shape[-1]
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
+        with tf.name_scope("controller"):
+            if not self.controller.built:
+                self.controller.build((None, self._input_width + self.read_width))
+        self.parameter_projection = self.projection(
+            "parameter_projection", self.parameter_count, self.rnn_size
+        )
+        self.built = True
+
+    def projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
+        """A built dense layer with the initializers, regularizers and constraints given."""
+        projection = keras.layers.Dense(
+            width,
+            kernel_initializer=copy_of(self.kernel_initializer),
+            bias_initializer=copy_of(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        with tf.name_scope(name):
+            projection.build((None, input_width))
+        return projection
+
+    def get_initial_state(
+        self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
+    ) -> list[tf.Tensor]:
+        """The state before the first step, the same for every sequence of a batch.
+
+        Args:
+            inputs: A batch from which to take the batch size, as Keras 2 may give it.
+            batch_size: Number of sequences, a Python integer or a scalar tensor.
+            dtype: By default the cell's compute dtype, as where Keras 2 gives that of inputs of
+                whole numbers.
+
+        Returns:
+            The flat list of states, one `(batch_size, size)` for each of `state_size`.
+        """
+        if inputs is not None:
+            batch_size = tf.shape(inputs)[0]
+        if dtype is None or not tf.as_dtype(dtype).is_floating:
+            dtype = self.compute_dtype
+        controllers.reset_dropout(self.controller)
+        batch = tf.nest.map_structure(
+            lambda value: tf.repeat(value[tf.newaxis], batch_size, axis=0),
+            self.initial_state(dtype),
+        )
+        return self.pack_state(batch)
+
+    def pack_state(self, state: Any) -> list[tf.Tensor]:
+        """The flat list of states that Keras keeps, from a `State`."""
+        tensors = [*state.controller_state, *state[1:]]
+        return [
+            tf.reshape(tensor, [-1, size])
+            for tensor, size in zip(tensors, self.state_size, strict=True)
+        ]
+
+    def unpack_state(self, states: Sequence[tf.Tensor], batch_size: int | None = None) -> Any:
+        """The `State` in a flat list of states.
+
+        Args:
+            states: One `(batch_size, size)` for each of `state_size`.
+            batch_size: What it has to be, if that is known.
+
+        Raises:
+            ValueError: The states are not as many, or not of the shape, that they should be.
+        """
+        given = [tf.TensorShape(state.shape) for state in states or []]
+        wanted = [tf.TensorShape([batch_size, size]) for size in self.state_size]
+        fits = len(given) == len(wanted) and all(
+            map(tf.TensorShape.is_compatible_with, given, wanted)
+        )
+        if not fits:
+            raise ValueError(
+                f"Argument `states` must be tensors of the shapes {_listed(wanted)}. "
+                f"Received: {_listed(given)}"
+            )
+        count = len(self.controller_state_size)
+        shapes = self.state_shapes.values()
+        return self.State(
+            list(states[:count]),
+            *(tf.reshape(each, [-1, *shape]) for each, shape in zip(states[count:], shapes)),
+        )
+
+    def call(self, inputs, states, training=None):
+        inputs = arguments.real("inputs", inputs, self.compute_dtype)
+        step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
+        return step.outputs, self.pack_state(step.state)
+
+    def run_controller(
+        self, inputs: tf.Tensor, state: Any
+    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+        """The controller's step on the inputs and what was read before.
+
+        Returns:
+            Its output, its states, and the projection of the output to the heads' parameters.
+        """
+        output, controller_state = controllers.run_controller(
+            self.controller, self.with_reads(inputs, state.read_vectors), state.controller_state
+        )
+        return output, controller_state, self.parameter_projection(output)
+
+    def with_reads(self, features: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+        """Features and read vectors, side by side."""
+        return tf.concat([features, tf.reshape(read_vectors, [-1, self.read_width])], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        controller = self.controller_name or keras.layers.serialize(self.controller)
+        return {
+            **super().get_config(),
+            "rnn_size": self.rnn_size,
+            "memory_size": self.memory_size,
+            "memory_vector_dim": self.memory_vector_dim,
+            "controller": controller,
+            "controller_layers": self.controller_layers,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }
+
+
+class MemoryLayer(keras.layers.RNN):
+    """A `MemoryCell` run over sequences: the base of `NTM` and `MANN`."""
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        if IS_KERAS_2:  # which gives a loaded layer a list, and may give the states' shapes too
+            is_one = all(size is None or isinstance(size, int) for size in sequences_shape)
+            super().build(tuple(sequences_shape) if is_one else sequences_shape)
+            return
+        if len(sequences_shape) != 3 or sequences_shape[-1] is None:
+            raise ValueError(
+                f"The input of {type(self).__name__} must have the shape (batch, time, features), "
+                f"with a known number of features. Received: {tuple(sequences_shape)}"
+            )
+        super().build(sequences_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+
+    def __call__(self, sequences, initial_state=None, **kwargs):
+        if isinstance(initial_state, self.cell.State):
+            initial_state = self.cell.pack_state(initial_state)
+        return super().__call__(sequences, initial_state=initial_state, **kwargs)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        controllers.reset_dropout(self.cell.controller)
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        sequences = arguments.real("sequences", sequences, self.compute_dtype)
+        return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+
+    def reset_state(self) -> None:
+        """Sets the state of a stateful layer to the cell's initial state."""
+        if self.states is None or self.states[0] is None:
+            return
+        batch_size = self.states[0].shape[0]
+        for variable, value in zip(
+            self.states,
+            self.cell.get_initial_state(batch_size=batch_size, dtype=self.variable_dtype),
+        ):
+            variable.assign(value)
+
+    def reset_states(self, states: Any = None) -> None:
+        """Keras 2's name for `reset_state`; there it can also be given the states."""
+        if states is None and self.states is not None and self.states[0] is not None:
+            self.reset_state()
+        else:
+            super().reset_states(*([] if states is None else [states]))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["cell"]
+        own_of_cell = {
+            key: value
+            for key, value in self.cell.get_config().items()
+            if key not in ("name", "trainable", "dtype")
+        }
+        return {**config, **own_of_cell}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MemoryLayer:
+        return cls(**config)
+
+
+def in_wide_precision(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
+    """Calls a function of tensors, with those of half precision widened to single.
+
+    Half precision is too coarse for norms, softmaxes and logarithms. The result has the dtype of
+    the first tensor.
+    """
+    dtype = tf.nest.flatten(tensors)[0].dtype
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    widened = tf.nest.map_structure(lambda tensor: tf.cast(tensor, wide), tensors)
+    return tf.cast(function(*widened), dtype)
+
+
+def copy_of(initializer: Any) -> Any:
+    """An initializer of the same kind: used twice, one without a seed repeats its numbers."""
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    return initializer.__class__.from_config(initializer.get_config())
+
+
+def _listed(shapes: Sequence[tf.TensorShape]) -> str:
+    """The shapes as text, with `batch` where the batch size may be any."""
+    return ", ".join(str(tuple(shape)).replace("None", "batch") for shape in shapes) or "none"

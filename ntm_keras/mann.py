@@ -1,0 +1,372 @@
+"""The memory-augmented network of Santoro et al.: its state, its cell, its layer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from ntm_keras import addressing, arguments, memory
+from ntm_keras.keras_compat import serializable
+from ntm_keras.machine import MemoryCell, MemoryLayer, in_wide_precision
+
+K_STRATEGIES = ("separate", "summary")
+
+# What the memory holds before the first step.
+_EMPTY_MEMORY = 1e-6
+
+# Before the softplus: a learned key strength begins near 1 + softplus(3) = 4.05.
+_KEY_STRENGTH_OFFSET = 3.0
+
+
+class MANNState(NamedTuple):
+    """The state of a `MANNCell` between two steps.
+
+    Attributes:
+        controller_state: The controller's own tensors, each `(batch, size)`; for the LSTM
+            `[h, c]`.
+        read_vectors: r_t, `(batch, heads, memory_vector_dim)`.
+        read_weightings: w_t^r, `(batch, heads, memory_size)`.
+        usage: w_t^u, `(batch, memory_size)`.
+        memory: M_t, `(batch, memory_size, memory_vector_dim)`.
+    """
+
+    controller_state: list[tf.Tensor]
+    read_vectors: tf.Tensor
+    read_weightings: tf.Tensor
+    usage: tf.Tensor
+    memory: tf.Tensor
+
+
+class MANNParameters(NamedTuple):
+    """What the controller emits for the heads in one step.
+
+    Attributes:
+        key: k_t, `(batch, heads, memory_vector_dim)`, between -1 and 1.
+        add_vector: a_t, what is written, of the key's shape and range; with
+            `k_strategy="summary"` the key itself.
+        write_gate: sigma(alpha_t), `(batch, heads)`, between 0 and 1.
+        key_strength: `(batch, heads)`; 1 unless it is learned, then above 1.
+    """
+
+    key: tf.Tensor
+    add_vector: tf.Tensor
+    write_gate: tf.Tensor
+    key_strength: tf.Tensor
+
+
+class MANNStep(NamedTuple):
+    """Everything that one step of a `MANNCell` computes.
+
+    Attributes:
+        outputs: `(batch, output_size)`.
+        parameters: The `MANNParameters` that the controller emitted.
+        write_weightings: w_t^w, `(batch, heads, memory_size)`.
+        state: The `MANNState` after the step.
+    """
+
+    outputs: tf.Tensor
+    parameters: MANNParameters
+    write_weightings: tf.Tensor
+    state: MANNState
+
+
+@serializable
+class MANNCell(MemoryCell):
+    """One step of a memory-augmented neural network, for `keras.layers.RNN`.
+
+    Its heads look by content alone, and write either where they read in the step before or where
+    the memory was least used. Equation numbers are those of Santoro et al.
+
+    ```
+    h_t   = controller([x_t, r_{t-1}])
+    k, a, alpha = the projection of h_t                            every head
+    w_t^r = softmax(K[k, M_{t-1}])                                 every head
+    w_t^w = sigma(alpha) w_{t-1}^r + (1 - sigma(alpha)) w_{t-1}^lu       eq (22)
+    w_t^u = gamma w_{t-1}^u + sum w_t^r + sum w_t^w                      eq (20)
+    M_t   = M_{t-1}, its least used row cleared, + sum w_t^w a^T
+    r_t   = w_t^r M_t
+    y_t   = [h_t, r_t]
+    ```
+
+    w_{t-1}^lu is 1 at as many locations as there are heads, those of the smallest w_{t-1}^u; among
+    equals the last ones. The row that is cleared is the least used of them.
+
+    Args:
+        rnn_size: Width of the controller.
+        memory_size: Number of memory locations (N in the paper).
+        memory_vector_dim: Width of each location (M in the paper).
+        head_num: Number of heads, each of which reads and writes.
+        gamma: What is left of the usage after a step, from 0 to 1.
+        k_strategy: `"separate"`: what is written is a vector of its own; `"summary"`: it is the
+            key.
+        learned_key_strength: Whether the similarities are multiplied, before the softmax, by
+            1 + softplus(x + 3), with x from the controller. Without it they lie between -1 and 1,
+            and the weighting over many locations stays nearly uniform.
+        controller: `"lstm"`, `"counting_lstm"`, `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras
+            RNN cell whose output is `rnn_size` wide.
+        controller_layers: How many layers of a named controller to stack.
+        kernel_initializer: Initializer of the projection's kernel.
+        bias_initializer: Initializer of the projection's bias.
+        kernel_regularizer: Regularizer of the projection's kernel.
+        bias_regularizer: Regularizer of the projection's bias.
+        kernel_constraint: Constraint on the projection's kernel.
+        bias_constraint: Constraint on the projection's bias.
+        **kwargs: Keras's own, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: x_t, `(batch, features)`.
+        states: The flat list that `get_initial_state` and the previous call returned.
+        training: Handed on to the controller.
+
+    Raises:
+        ValueError: An argument is out of its range, or two do not fit each other.
+
+    Examples:
+        >>> cell = MANNCell(200, memory_size=128, memory_vector_dim=40, head_num=4)
+        >>> layer = tf.keras.layers.RNN(cell, return_sequences=True)
+        >>> tuple(layer(tf.zeros([16, 50, 405])).shape)
+        (16, 50, 360)
+
+    Reference:
+        Santoro et al., [One-shot Learning with Memory-Augmented Neural
+        Networks](https://arxiv.org/abs/1605.06065), 2016.
+    """
+
+    State = MANNState
+
+    def __init__(
+        self,
+        rnn_size: int,
+        memory_size: int,
+        memory_vector_dim: int,
+        head_num: int,
+        gamma: float = 0.95,
+        k_strategy: str = "separate",
+        *,
+        learned_key_strength: bool = False,
+        controller: Any = "lstm",
+        controller_layers: int = 1,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            rnn_size,
+            memory_size,
+            memory_vector_dim,
+            controller=controller,
+            controller_layers=controller_layers,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            **kwargs,
+        )
+        self.head_num = arguments.integer("head_num", head_num, at_least=1)
+        self.gamma = arguments.fraction("gamma", gamma)
+        self.k_strategy = arguments.choice("k_strategy", k_strategy, K_STRATEGIES)
+        self.learned_key_strength = bool(learned_key_strength)
+        if self.head_num > self.memory_size:
+            raise ValueError(
+                "Argument `head_num` must be at most `memory_size`: each head may write to a least "
+                f"used location. Received: head_num={head_num}, memory_size={memory_size}"
+            )
+
+    @property
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            "read_vectors": (self.head_num, self.memory_vector_dim),
+            "read_weightings": (self.head_num, self.memory_size),
+            "usage": (self.memory_size,),
+            "memory": (self.memory_size, self.memory_vector_dim),
+        }
+
+    @property
+    def _parameter_sizes(self) -> list[int]:
+        """Of each head: key, add vector, write gate and key strength."""
+        width = self.memory_vector_dim
+        return [
+            width,
+            width if self.k_strategy == "separate" else 0,
+            1,
+            1 if self.learned_key_strength else 0,
+        ]
+
+    @property
+    def parameter_count(self) -> int:
+        return self.head_num * sum(self._parameter_sizes)
+
+    @property
+    def output_size(self) -> int:
+        """The width of the output: of the controller and of all that is read."""
+        return self.rnn_size + self.read_width
+
+    def initial_state(self, dtype: Any) -> MANNState:
+        first_location = tf.one_hot(0, self.memory_size, dtype=dtype)
+        shapes = self.state_shapes
+        return MANNState(
+            [tf.zeros([size], dtype) for size in self.controller_state_size],
+            tf.zeros(shapes["read_vectors"], dtype),
+            tf.repeat(first_location[tf.newaxis], self.head_num, axis=0),
+            first_location,
+            tf.fill(shapes["memory"], tf.constant(_EMPTY_MEMORY, dtype)),
+        )
+
+    def step(self, inputs: tf.Tensor, state: MANNState) -> MANNStep:
+        """One step, with everything in it laid open.
+
+        Args:
+            inputs: x_t, `(batch, features)`.
+            state: The `MANNState` before the step.
+
+        Returns:
+            The `MANNStep`.
+        """
+        controller_output, controller_state, projection = self.run_controller(inputs, state)
+        parameters = self._head_parameters(projection)
+        read_weightings = in_wide_precision(
+            addressing.address_by_content, state.memory, parameters.key, parameters.key_strength
+        )
+        least_used = tf.one_hot(
+            least_used_locations(state.usage, self.head_num),
+            self.memory_size,
+            dtype=state.usage.dtype,
+        )
+        write_weightings = addressing.interpolate(
+            state.read_weightings,
+            tf.reduce_sum(least_used, axis=1, keepdims=True),
+            parameters.write_gate,
+        )
+        cleared = state.memory * (1 - least_used[:, 0, :, tf.newaxis])
+        new_memory = memory.add_all(cleared, write_weightings, parameters.add_vector)
+        read_vectors = memory.read(new_memory, read_weightings)
+        usage = self.gamma * state.usage + tf.reduce_sum(read_weightings + write_weightings, axis=1)
+        return MANNStep(
+            self.with_reads(controller_output, read_vectors),
+            parameters,
+            write_weightings,
+            MANNState(controller_state, read_vectors, read_weightings, usage, new_memory),
+        )
+
+    def _head_parameters(self, projection: tf.Tensor) -> MANNParameters:
+        """What the projection, head by head key, add vector, gate and strength, means."""
+        of_heads = tf.reshape(projection, [-1, self.head_num, sum(self._parameter_sizes)])
+        key, add_vector, gate, strength = tf.split(of_heads, self._parameter_sizes, axis=-1)
+        key, write_gate = tf.tanh(key), tf.sigmoid(tf.squeeze(gate, axis=-1))
+        if self.learned_key_strength:
+            key_strength = 1 + tf.nn.softplus(tf.squeeze(strength, axis=-1) + _KEY_STRENGTH_OFFSET)
+        else:
+            key_strength = tf.ones_like(write_gate)
+        is_separate = self.k_strategy == "separate"
+        add_vector = tf.tanh(add_vector) if is_separate else key
+        return MANNParameters(key, add_vector, write_gate, key_strength)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "head_num": self.head_num,
+            "gamma": self.gamma,
+            "k_strategy": self.k_strategy,
+            "learned_key_strength": self.learned_key_strength,
+        }
+
+
+def least_used_locations(usage: tf.Tensor, count: int) -> tf.Tensor:
+    """The locations of the smallest usages, `(batch, count)`, the least used one first.
+
+    Among locations that are used equally the last one counts as least used.
+
+    Args:
+        usage: w_t^u, `(batch, memory_size)`.
+        count: How many locations to find.
+    """
+    _, from_the_end = tf.math.top_k(-tf.reverse(usage, [1]), count)
+    return usage.shape[-1] - 1 - from_the_end
+
+
+@serializable
+class MANN(MemoryLayer):
+    """The memory-augmented network as a layer: to `MANNCell` what `LSTM` is to `LSTMCell`.
+
+    Args:
+        rnn_size: This and the arguments up to `bias_constraint`: see `MANNCell`.
+        return_sequences: Whether to return the outputs of all steps, or the last step's only.
+        return_state: Whether to return the last state too, as the flat list.
+        go_backwards: Whether to run the sequence from its end to its beginning.
+        stateful: Whether a batch starts from the state in which the previous one ended.
+        unroll: Whether to unroll the loop over time.
+        **kwargs: Keras's own, for its `RNN` layer, such as `name` and `dtype`.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: A flat list of states or a `MANNState`, by default an empty memory.
+        mask: `(batch, time)`; a step whose mask is False changes nothing.
+        training: Handed on to the controller.
+
+    Examples:
+        >>> layer = MANN(200, memory_size=128, memory_vector_dim=40, head_num=4,
+        ...              return_sequences=True)
+        >>> tuple(layer(tf.zeros([16, 50, 405])).shape)
+        (16, 50, 360)
+    """
+
+    def __init__(
+        self,
+        rnn_size: int,
+        memory_size: int,
+        memory_vector_dim: int,
+        head_num: int,
+        gamma: float = 0.95,
+        k_strategy: str = "separate",
+        *,
+        learned_key_strength: bool = False,
+        controller: Any = "lstm",
+        controller_layers: int = 1,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        **kwargs: Any,
+    ):
+        cell = MANNCell(
+            rnn_size,
+            memory_size,
+            memory_vector_dim,
+            head_num,
+            gamma,
+            k_strategy,
+            learned_key_strength=learned_key_strength,
+            controller=controller,
+            controller_layers=controller_layers,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            dtype=kwargs.get("dtype"),
+            name="mann_cell",
+        )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            **kwargs,
+        )
