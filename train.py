@@ -60,7 +60,7 @@ def warn_of_small_memory(task: Task, sizes: list[tuple[str, Any]]) -> None:
     largest = "in training", task.largest_size
     for name, size in [largest, *((f"of size {written}", size) for written, size in sizes)]:
         vectors = task.vectors_to_remember(size)
-        if FLAGS.model == "ntm" and vectors > FLAGS.memory_size:
+        if FLAGS.model != "lstm" and vectors > FLAGS.memory_size:
             warn(
                 f"sequences {name} have up to {vectors} vectors to remember, more than the"
                 f" {FLAGS.memory_size} locations of --memory_size."
@@ -84,26 +84,28 @@ def measure(
     for written, dataset in data:
         found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
         sequences = len(dataset) * dataset.element_spec[0].shape[0]
-        share = found.pop("share_without_error")
-        records.append(
-            {
-                "size": written,
-                "sequences": sequences,
-                **_per_sequence(found),
-                "sequences_without_error": round(share * sequences),
-            }
-        )
+        record = {"size": written, "sequences": sequences, **_measures(found)}
+        if "share_without_error" in found:
+            record["sequences_without_error"] = round(found["share_without_error"] * sequences)
+        records.append(record)
     return records
 
 
-def _per_sequence(measured: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in measured.items() if name.endswith("_per_sequence")}
+def _measures(found: dict[str, float]) -> dict[str, float]:
+    """What of an evaluation, or of a record, is a measure to be shown as it is."""
+    others = {"loss", "share_without_error", "size", "sequences", "sequences_without_error"}
+    return {name: value for name, value in found.items() if name not in others}
+
+
+def _share_without_error(record: dict[str, Any]) -> dict[str, float]:
+    """The share of a record's sequences without an error, where the task counts them."""
+    count = record.get("sequences_without_error")
+    return {} if count is None else {"share_without_error": count / record["sequences"]}
 
 
 def _at_size(record: dict[str, Any]) -> dict[str, float]:
     """A record's measures for TensorBoard: a chart for each, a line in it for each size."""
-    share = record["sequences_without_error"] / record["sequences"]
-    measures = {**_per_sequence(record), "share_without_error": share}
+    measures = {**_measures(record), **_share_without_error(record)}
     return {f"{name}_at_size/{record['size']}": value for name, value in measures.items()}
 
 
@@ -162,7 +164,7 @@ def train(task: Task, strategy: tf.distribute.Strategy | None) -> None:
         with keepers.shown():
             is_over = keepers.stop.is_solved(step)
     if not is_over:
-        say_what_comes(task.solved_measure, below, step)
+        say_what_comes(task, below, step)
         fit(trainer, task, keepers, logs_of(task, evaluator))
     with keepers.shown():
         found = evaluator.evaluate(task.report(*sizes), verbose=0, return_dict=True)
@@ -246,12 +248,14 @@ def checkpoint_folder() -> str:
     return os.path.join(FLAGS.logdir, "checkpoints")
 
 
-def say_what_comes(solved_measure: str, below: float, step: int) -> None:
-    """Where the run is, from where it goes on, and when it ends."""
+def say_what_comes(task: Task, below: float, step: int) -> None:
+    """What the data is, where the run is, from where it goes on, and when it ends."""
     times = f" in {FLAGS.solved_times} validations in a row" if FLAGS.solved_times > 1 else ""
+    about = task.about()
     print(
-        f"{where_to_look()}\nIt trains {f'on from step {step} ' if step else ''}until step"
-        f" {FLAGS.steps}, or until {solved_measure} is below {below:g}{times}.\n"
+        f"{about}{about and chr(10)}{where_to_look()}\n"
+        f"It trains {f'on from step {step} ' if step else ''}until step"
+        f" {FLAGS.steps}, or until {task.solved_measure} is below {below:g}{times}.\n"
         "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
@@ -337,17 +341,20 @@ def logs_of(task: Task, evaluator: keras.Model) -> list[keras.callbacks.Callback
         os.path.join(FLAGS.logdir, name) for name in ("train", "validation")
     )
     data = [(written, each.cache()) for written, each in evaluation_data(task, _SIZE_SEQUENCES)]
-    inputs, targets, mask = list(building.with_steps(data[0][1]))[0]
+    (inputs, steps), targets, mask = next(iter(building.with_steps(data[0][1])))
 
     def at_sizes() -> dict[str, float]:
         records = measure(evaluator, data)
         return {name: value for record in records for name, value in _at_size(record).items()}
 
-    pictures = [callbacks.MachineImages(train_log, inputs, targets, mask, every=2)]
+    def draw(outputs: tf.Tensor) -> dict[str, Any]:
+        return task.pictures(inputs, targets, outputs, mask)
+
+    pictures = [callbacks.MachineImages(train_log, (inputs, steps), draw=draw, every=2)]
     return [
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),
-        *(pictures if FLAGS.model == "ntm" else []),
+        *(pictures if FLAGS.model != "lstm" else []),
     ]
 
 
@@ -358,14 +365,14 @@ def report(solved: bool, steps: int, seconds: float, found: dict[str, float]) ->
         "steps": steps,
         "sequences": steps * FLAGS.batch_size,
         "seconds": round(seconds, 1),
-        **_per_sequence(found),
+        **_measures(found),
         "flags": flag_values(*command_line.GROUPS),
     }
-    measured = ", ".join(f"{_title(name)} {found[name]:.4f}" for name in _per_sequence(found))
+    measured = ", ".join(f"{_title(name)} {value:.4f}" for name, value in _measures(found).items())
     print(
         f"\n{'Solved' if solved else 'Not solved'} after {steps} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
-        f"On fresh sequences, per sequence: {measured}.\n"
+        f"On fresh sequences: {measured}.\n"
         f"{where_to_look()}"
     )
     _write_json("result.json", result)
@@ -412,29 +419,29 @@ def evaluate(task: Task) -> None:
     data = evaluation_data(task, FLAGS.eval_sequences)
     records = measure(building.make_evaluator(model, task), data)
     print(table(records))
-    show_example(model, *data[0])
+    size, dataset = data[0]
+    inputs, targets, mask = next(iter(dataset))
+    print(f"\nOne sequence of size {size}: {task.as_text(inputs, targets, model(inputs), mask)}")
     _write_json("eval.json", records)
-    write_evaluation(model, step, records, data)
+    write_evaluation(task, model, step, records, data)
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """The records as lines of text: a row for each size, a column for each measure."""
-    columns = {"size": [record["size"] for record in records]}
-    columns["sequences"] = [str(record["sequences"]) for record in records]
-    for name in _per_sequence(records[0]):
-        columns[_title(name)] = [f"{record[name]:.3f}" for record in records]
-    columns["no error"] = [
-        f"{record['sequences_without_error'] / record['sequences']:.1%}" for record in records
-    ]
-    rows = [list(columns), *zip(*columns.values())]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
+    """The records as lines of text: a row for each measure, a column for each size."""
+    rows = [[name, *(str(record[name]) for record in records)] for name in ("size", "sequences")]
+    for name in _measures(records[0]):
+        rows.append([_title(name), *(f"{record[name]:.3f}" for record in records)])
+    for name in _share_without_error(records[0]):
+        shares = [_share_without_error(record)[name] for record in records]
+        rows.append([_title(name), *(f"{share:.1%}" for share in shares)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     )
 
 
 def _title(measure: str) -> str:
-    return measure.removesuffix("_per_sequence").replace("_", " ")
+    return measure.replace("_", " ")
 
 
 def last_step() -> int:
@@ -450,6 +457,7 @@ def last_step() -> int:
 
 
 def write_evaluation(
+    task: Task,
     model: keras.Model,
     step: int,
     records: list[dict[str, Any]],
@@ -466,23 +474,14 @@ def write_evaluation(
             inputs, targets, mask = next(iter(dataset))
             for name, value in _at_size(record).items():
                 tf.summary.scalar(name, value, step=step)
-            if FLAGS.model == "ntm":
-                traced = trace_model(model, inputs[:1])
+            if FLAGS.model != "lstm":
+                outputs, traces = trace_model(model, inputs[:1])
                 callbacks.write_machine_images(
-                    traced, targets, mask, step=step, suffix=f"/size_{written}"
+                    traces,
+                    task.pictures(inputs, targets, outputs, mask),
+                    step=step,
+                    suffix=f"/size_{written}",
                 )
-
-
-def show_example(model: keras.Model, written: str, dataset: tf.data.Dataset) -> None:
-    """Prints the first sequence, its targets and the model's answers."""
-    inputs, targets, mask = next(iter(dataset))
-    answers = model(inputs)
-    print(f"\nOne sequence of size {written}: channels down, time across, # above 0")
-    for title, values in (("input", inputs), ("target", targets), ("answer", answers)):
-        print(f"\n{title}")
-        for channel in zip(*values.numpy()[0].tolist()):
-            shown = mask.numpy()[0] if title != "input" else [1] * len(channel)
-            print("".join(".#"[value > 0] if on else " " for value, on in zip(channel, shown)))
 
 
 def _write_json(name: str, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -149,16 +150,20 @@ def make_network(task: Task) -> Callable:
 
     if FLAGS.model == "ntm":
         return ntm_keras.NTM(
-            **flag_values(MACHINE),
+            **_arguments_of(ntm_keras.NTMCell),
             output_dim=task.output_width,
             return_sequences=True,
             zero_output_for_mask=True,
             name="ntm",
         )
-    layers = [
-        keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
-        for index in range(FLAGS.lstm_layers)
-    ]
+    if FLAGS.model == "mann":
+        machine = _arguments_of(ntm_keras.MANNCell)
+        layers = [ntm_keras.MANN(**machine, return_sequences=True, name="mann")]
+    else:
+        layers = [
+            keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
+            for index in range(FLAGS.lstm_layers)
+        ]
     projection = keras.layers.Dense(task.output_width, name="projection")
 
     def network(inputs, mask=None):
@@ -167,6 +172,12 @@ def make_network(task: Task) -> Callable:
         return projection(inputs)
 
     return network
+
+
+def _arguments_of(cell_class: Any) -> dict[str, Any]:
+    """The flags of machines that are arguments of this one."""
+    names = inspect.signature(cell_class).parameters
+    return {name: value for name, value in flag_values(MACHINE).items() if name in names}
 
 
 def make_optimizer() -> Any:
@@ -219,18 +230,7 @@ def with_steps(dataset: Any) -> Any:
 
 
 def _compile(model: Any, task: Task, **arguments: Any) -> None:
-    import ntm_keras
-
-    model.compile(
-        loss=ntm_keras.BitCrossentropy(),
-        weighted_metrics=[
-            ntm_keras.CostPerSequence(),
-            ntm_keras.WrongBitsPerSequence(),
-            *task.measures(),
-            ntm_keras.ShareWithoutError(),
-        ],
-        **arguments,
-    )
+    model.compile(loss=task.loss(), weighted_metrics=task.measures(), **arguments)
 
 
 def make_evaluator(model: Any, task: Task) -> Any:

@@ -52,8 +52,9 @@ flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN
 flags.DEFINE_enum(
     "model",
     "ntm",
-    ["ntm", "lstm"],
-    "What learns: the Neural Turing Machine, or an LSTM network to compare it with.",
+    ["ntm", "mann", "lstm"],
+    "What learns: the Neural Turing Machine, the memory-augmented network of Santoro et al., or an "
+    "LSTM network to compare them with.",
     module_name=RUN,
 )
 flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", module_name=RUN)
@@ -198,13 +199,17 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "memory_vector_dim", 20, "Width of a location.", 1, LARGEST, module_name=MACHINE
 )
-flags.DEFINE_integer("read_head_num", 1, "Number of read heads.", 1, LARGEST, module_name=MACHINE)
-flags.DEFINE_integer("write_head_num", 1, "Number of write heads.", 1, LARGEST, module_name=MACHINE)
+flags.DEFINE_integer(
+    "read_head_num", 1, "NTM: number of read heads.", 1, LARGEST, module_name=MACHINE
+)
+flags.DEFINE_integer(
+    "write_head_num", 1, "NTM: number of write heads.", 1, LARGEST, module_name=MACHINE
+)
 flags.DEFINE_enum(
     "addressing_mode",
     "content_and_location",
     ["content_and_location", "content"],
-    "How heads address the memory.",
+    "NTM: how heads address the memory.",
     module_name=MACHINE,
 )
 flags.DEFINE_integer("shift_range", 1, "The largest shift of the focus.", 0, module_name=MACHINE)
@@ -223,28 +228,57 @@ flags.DEFINE_enum(
     "memory_initializer",
     "learned",
     ["learned", "constant", "random"],
-    "The memory before the first step: learned, 1e-6, or small fixed random numbers.",
+    "NTM: the memory before the first step: learned, 1e-6, or small fixed random numbers.",
     module_name=MACHINE,
 )
 flags.DEFINE_enum(
     "weighting_initializer",
     "spread",
     ["spread", "focused"],
-    "Where the heads' learned initial weightings begin: anywhere, or on the first location.",
+    "NTM: where the heads' learned initial weightings begin: anywhere, or on the first location.",
     module_name=MACHINE,
 )
 flags.DEFINE_enum(
     "output_source",
     "controller",
     ["controller", "controller_and_reads"],
-    "What the output is computed from.",
+    "NTM: what the output is computed from.",
     module_name=MACHINE,
 )
 flags.DEFINE_enum(
     "write_order",
     "sequential",
     ["sequential", "simultaneous"],
-    "Whether write heads erase and add one after another, or all erase before all add.",
+    "NTM: whether write heads erase and add one after another, or all erase before all add.",
+    module_name=MACHINE,
+)
+flags.DEFINE_integer(
+    "head_num",
+    4,
+    "MANN: number of heads, each of which reads and writes.",
+    1,
+    LARGEST,
+    module_name=MACHINE,
+)
+flags.DEFINE_float(
+    "gamma",
+    0.95,
+    "MANN: what is left of a location's usage after a step.",
+    0,
+    1,
+    module_name=MACHINE,
+)
+flags.DEFINE_enum(
+    "k_strategy",
+    "separate",
+    ["separate", "summary"],
+    "MANN: whether what is written is a vector of its own, or the key.",
+    module_name=MACHINE,
+)
+flags.DEFINE_boolean(
+    "learned_key_strength",
+    False,
+    "MANN: whether the similarities are multiplied by a learned strength before the softmax.",
     module_name=MACHINE,
 )
 
@@ -293,6 +327,13 @@ def _one_clipping(values):
 )
 def _shifts_fit(values):
     return 2 * values["shift_range"] + 1 <= values["memory_size"]
+
+
+@flags.multi_flags_validator(
+    ["model", "head_num", "memory_size"], "--head_num must be at most --memory_size"
+)
+def _heads_fit(values):
+    return values["model"] != "mann" or values["head_num"] <= values["memory_size"]
 
 
 @flags.multi_flags_validator(
@@ -435,10 +476,13 @@ def _overwrites(tokens: list[str]) -> bool:
 def _define_task_flags(task_name: str) -> None:
     for field in dataclasses.fields(task_class(task_name)):
         default: Any = field.default
-        description, *bounds = (
-            field.metadata[key] for key in ("description", "at_least", "at_most")
-        )
-        flags.DEFINE_integer(field.name, default, description, *bounds, module_name=TASK)
+        description, *bounds = field.metadata.values()
+        if isinstance(default, int):
+            flags.DEFINE_integer(field.name, default, description, *bounds, module_name=TASK)
+        elif bounds:
+            flags.DEFINE_enum(field.name, default, bounds[0], description, module_name=TASK)
+        else:
+            flags.DEFINE_string(field.name, default, description, module_name=TASK)
 
 
 def _refuse_contradictions(runs_own: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Neural Turing Machines for Keras."""
 
+from ntm_keras.labels import InstanceAccuracy, LabelCrossentropy, LaterError
 from ntm_keras.mann import MANN, MANNCell, MANNState
 from ntm_keras.metrics import (
     BitCrossentropy,
@@ -16,6 +17,9 @@ from ntm_keras.trace import MANNTrace, NTMTrace, trace
 from ntm_keras.version import __version__
 
 __all__ = [
+    "InstanceAccuracy",
+    "LabelCrossentropy",
+    "LaterError",
     "MANN",
     "NTM",
     "BitCrossentropy",

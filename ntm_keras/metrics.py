@@ -15,12 +15,39 @@ import tensorflow as tf
 from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 
 
-@serializable
-class BitCrossentropy(keras.losses.Loss):
-    """The cross-entropy per target bit, in nats.
+class MaskedCrossentropy(keras.losses.Loss):
+    """A cross-entropy whose masked steps are neither in its numerator nor in its denominator.
 
-    Masked steps are neither in its numerator nor in its denominator; Keras by itself divides by
-    all steps, masked or not, so that padding would make the loss smaller.
+    Keras by itself divides by all steps, masked or not, so that padding would make the loss
+    smaller. A subclass has the method `nats`.
+
+    Raises:
+        ValueError: A `reduction` other than Keras's default is asked for.
+    """
+
+    def __init__(self, name: str, **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        if self.reduction not in ("sum_over_batch_size", "auto"):
+            raise ValueError(
+                f"{type(self).__name__} is a mean over targets and has no other reduction. "
+                f"Received: reduction={self.reduction!r}"
+            )
+
+    def nats(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """The cross-entropy of every target, `(batch, time, targets of a step)`."""
+        raise NotImplementedError
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
+        mask = mask_of(nats, sample_weight)
+        counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
+        total = tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask)
+        return tf.math.divide_no_nan(total, _in_the_whole_batch(counted))
+
+
+@serializable
+class BitCrossentropy(MaskedCrossentropy):
+    """The cross-entropy per target bit, in nats; masked steps do not count.
 
     Raises:
         ValueError: A `reduction` other than Keras's default is asked for.
@@ -32,18 +59,10 @@ class BitCrossentropy(keras.losses.Loss):
     """
 
     def __init__(self, name: str = "bit_crossentropy", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
-        if self.reduction not in ("sum_over_batch_size", "auto"):
-            raise ValueError(
-                "A BitCrossentropy is a mean over target bits and has no other reduction. "
-                f"Received: reduction={self.reduction!r}"
-            )
+        super().__init__(name, **kwargs)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        nats, mask = _nats_per_step(y_true, y_pred, sample_weight)
-        bits = tf.cast(tf.shape(y_pred)[-1], nats.dtype)
-        counted = _in_the_whole_batch(tf.reduce_sum(mask) * bits)
-        return tf.math.divide_no_nan(tf.reduce_sum(nats * mask), counted)
+    def nats(self, targets, logits):
+        return tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
 
 
 def _in_the_whole_batch(count: tf.Tensor) -> tf.Tensor:
@@ -87,7 +106,7 @@ class MeanPerSequence(keras.metrics.Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = tf.cast(y_pred, tf.float32)
-        mask = _mask(logits, sample_weight)
+        mask = mask_of(logits, sample_weight)
         return super().update_state(self._function(tf.cast(y_true, tf.float32), logits, mask))
 
 
@@ -151,22 +170,15 @@ class ShareWithoutError(MeanPerSequence):
 
 def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """The cross-entropy of each sequence in bits, `(batch,)`."""
-    nats, mask = _nats_per_step(targets, logits, mask)
-    return tf.reduce_sum(nats * mask, axis=-1) / math.log(2)
+    nats = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask, axis=-1) / math.log(2)
 
 
-def _mask(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+def mask_of(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
+    """The mask as float32; 1 everywhere where none is given."""
     if sample_weight is None:
         return tf.ones(tf.shape(logits)[:-1])
     return tf.cast(sample_weight, tf.float32)
-
-
-def _nats_per_step(targets, logits, mask):
-    """The cross-entropy of every step, summed over its bits, and the mask: both float32, since
-    half precision cannot count far."""
-    logits = tf.cast(logits, tf.float32)
-    nats = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(targets, tf.float32), logits)
-    return tf.reduce_sum(nats, axis=-1), _mask(logits, mask)
 
 
 def _wrong_bits(targets, logits, mask):

@@ -26,10 +26,11 @@ DESCRIPTIONS = {
     "Blue -1, white 0, red 1.",
     "memory": "The memory after the last step: locations down, components across. Blue -1, "
     "white 0, red 1.",
-    "target_output_error": "From left to right target, output and output minus target, in the "
-    "steps that count: bits down, time across. Target and output dark 0, bright 1; error blue -1, "
-    "white 0, red 1.",
 }
+ANSWERS = (
+    "From left to right target, output and output minus target, in the steps that count: bits "
+    "down, time across. Target and output dark 0, bright 1; error blue -1, white 0, red 1."
+)
 
 
 def heatmap(
@@ -92,7 +93,7 @@ def _heads_over_time(values: np.ndarray, low: float, palette: Sequence[str]) -> 
 
 
 def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:
-    """The first sequence's target, output and error, side by side.
+    """The first sequence's target, output and error, side by side, as `ANSWERS` says.
 
     Args:
         targets: `(batch, time, bits)`, 0 or 1.

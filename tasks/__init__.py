@@ -11,6 +11,7 @@ TASKS = {
     "associative_recall": "AssociativeRecall",
     "dynamic_ngrams": "DynamicNgrams",
     "priority_sort": "PrioritySort",
+    "omniglot": "Omniglot",
 }
 
 

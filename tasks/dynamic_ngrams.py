@@ -75,6 +75,7 @@ class DynamicNgrams(Task):
             return cost_per_sequence(targets, logits, mask) - self.optimal_cost(targets, mask)
 
         return [
+            *super().measures(),
             MeanPerSequence(optimal_cost, "optimal_cost_bits_per_sequence"),
             MeanPerSequence(excess_cost, "excess_cost_bits_per_sequence"),
         ]

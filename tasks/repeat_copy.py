@@ -66,6 +66,7 @@ class RepeatCopy(Task):
         from ntm_keras import WrongBitsPerSequence
 
         return [
+            *super().measures(),
             WrongBitsPerSequence("wrong_copied_bits_per_sequence", (0, self.bits)),
             WrongBitsPerSequence("wrong_end_markers_per_sequence", (self.bits, None)),
         ]

@@ -25,6 +25,18 @@ def limit(default: int, description: str, at_least: int = 1, at_most: int = LARG
     return dataclasses.field(default=default, metadata={"description": description, **bounds})
 
 
+def choice(allowed: list[str], description: str) -> Any:
+    """A field that is one of these words, by default the first, and a flag like `limit`."""
+    return dataclasses.field(
+        default=allowed[0], metadata={"description": description, "allowed": allowed}
+    )
+
+
+def text(description: str) -> Any:
+    """A field that is any text, by default none, and a flag like `limit`."""
+    return dataclasses.field(default="", metadata={"description": description})
+
+
 def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:
     """The numbers in a size such as "20" or "20x10".
 
@@ -69,6 +81,10 @@ class Task:
                 f"Received: limits that allow {self.longest_time}"
             )
 
+    def about(self) -> str:
+        """What the user should know of the task's data, in lines of text; empty: nothing."""
+        return ""
+
     @property
     def input_width(self) -> int:
         """Number of input channels."""
@@ -97,9 +113,43 @@ class Task:
         """How many vectors of a sequence of this size have to be kept apart to answer it."""
         raise NotImplementedError
 
+    def loss(self) -> Any:
+        """The Keras loss of targets and logits, with the mask as sample weights."""
+        from ntm_keras import BitCrossentropy
+
+        return BitCrossentropy()
+
     def measures(self) -> list[Any]:
-        """Keras metrics that this task has beside cost and wrong bits per sequence."""
-        return []
+        """Keras metrics of targets and logits, with the mask as sample weights."""
+        from ntm_keras import CostPerSequence, ShareWithoutError, WrongBitsPerSequence
+
+        return [CostPerSequence(), WrongBitsPerSequence(), ShareWithoutError()]
+
+    def pictures(
+        self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
+    ) -> dict[str, tuple[Any, str]]:
+        """What a model answers to the first sequence, as `MachineImages` takes it from `draw`."""
+        import tensorflow as tf
+
+        from ntm_keras.pictures import ANSWERS, draw_answers
+
+        return {"target_output_error": (draw_answers(targets, tf.sigmoid(logits), mask), ANSWERS)}
+
+    def as_text(
+        self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
+    ) -> str:
+        """The first sequence, and what a model answers, for a terminal."""
+        counts = mask[0] > 0
+        parts = {"input": inputs[0] > 0, "target": targets[0] > 0, "answer": logits[0] > 0}
+        lines = ["channels down, time across, # above 0"]
+        for title, above in parts.items():
+            lines += ["", title]
+            for channel in zip(*above.numpy().tolist()):
+                shown = counts.numpy() if title != "input" else [True] * len(channel)
+                lines.append(
+                    "".join(".#"[on] if is_shown else " " for on, is_shown in zip(channel, shown))
+                )
+        return "\n".join(lines)
 
     def parse_size(self, text: str) -> Any:
         """The size that one part of `--eval_sizes` means; a ValueError says what is allowed."""
@@ -144,6 +194,18 @@ class Task:
         """
         raise NotImplementedError
 
+    def generate_in(
+        self, stream: str, sizes: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`generate`, for a task that makes the sequences of some streams of other things.
+
+        Args:
+            stream: `"training"`, `"validation"`, `"test"`, `"report"` or `"evaluation"`.
+            sizes: As in `generate`.
+            seed: The same.
+        """
+        return self.generate(sizes, seed)
+
     def training(
         self, batch_size: int, seed: int, first_step: int = 0, mix_lengths: bool = False
     ) -> tf.data.Dataset:
@@ -160,7 +222,9 @@ class Task:
                 sizes = self.draw_sizes(batch_size, size_seed)
             else:
                 sizes = tf.repeat(self.draw_sizes(1, size_seed), batch_size, axis=0)
-            return self._pad(self.generate(sizes, content_seed), batch_size, self.longest_time)
+            return self._pad(
+                self.generate_in("training", sizes, content_seed), batch_size, self.longest_time
+            )
 
         steps = tf.data.Dataset.range(first_step, tf.int64.max)
         return steps.map(batch).prefetch(tf.data.AUTOTUNE)
@@ -186,7 +250,8 @@ class Task:
 
         def batch(step):
             size_seed, content_seed = _seeds(stream, seed, draw * batches + step)
-            drawn = self.generate(self.draw_sizes(batch_size, size_seed), content_seed)
+            sizes = self.draw_sizes(batch_size, size_seed)
+            drawn = self.generate_in(stream, sizes, content_seed)
             return self._pad(drawn, batch_size, self.longest_time)
 
         return tf.data.Dataset.range(batches).map(batch)
@@ -197,7 +262,8 @@ class Task:
 
         def batch(step):
             _, content_seed = _seeds("evaluation", seed, step)
-            drawn = self.generate(tf.repeat(tf.constant([size]), batch_size, axis=0), content_seed)
+            sizes = tf.repeat(tf.constant([size]), batch_size, axis=0)
+            drawn = self.generate_in("evaluation", sizes, content_seed)
             return self._pad(drawn, batch_size, tf.shape(drawn[0])[1])
 
         return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)

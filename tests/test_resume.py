@@ -89,7 +89,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     logdir, printed = stopped
     again = run_train(*LONG, f"--logdir={logdir}")
     assert again.returncode == 0 and "Epoch" not in again.stdout
-    told = "On fresh sequences, per sequence:"
+    told = "On fresh sequences:"
     assert again.stdout.split(told)[1] == printed.split(told)[1]
 
 

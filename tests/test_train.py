@@ -67,7 +67,9 @@ def run(twins):
 def test_the_end_of_a_run_says_how_it_went(run):
     logdir, printed = run
     assert re.search(r"Not solved after 6 steps, 96 sequences, \d+ seconds", printed)
-    assert re.search(r"per sequence: cost bits \d+\.\d+, wrong bits \d+\.\d+\.\n", printed)
+    assert re.search(
+        r"sequences: cost bits per sequence \d+\.\d+, wrong bits .* \d+\.\d+\.\n", printed
+    )
     assert re.search(rf"-m tensorboard.main .*--logdir {re.escape(str(logdir))}", printed)
 
 
@@ -85,7 +87,7 @@ def test_the_same_stands_in_result_json(run):
     ]
     assert result["solved"] is False
     assert (result["steps"], result["sequences"]) == (6, 96)
-    assert f"wrong bits {result['wrong_bits_per_sequence']:.4f}" in printed
+    assert f"wrong bits per sequence {result['wrong_bits_per_sequence']:.4f}" in printed
     assert result["flags"]["rnn_size"] == 6 and result["flags"]["max_length"] == 3
 
 
@@ -352,7 +354,7 @@ def other_evaluations(other_runs):
 def test_every_task_and_model_is_evaluated(other_runs, other_evaluations, name, size, columns):
     finished = other_evaluations[name]
     assert finished.returncode == 0, finished.stderr
-    for column in ["cost bits", "wrong bits", *columns, "no error"]:
+    for column in ["cost bits", "wrong bits", *columns, "share without error"]:
         assert column in finished.stdout
     logdir, _ = other_runs[name]
     tags = {tag for tag, _, _ in events(logdir / "eval")}

@@ -21,6 +21,9 @@ from ntm_keras import arguments, pictures
 from ntm_keras.keras_compat import keras, training_step
 from ntm_keras.trace import Trace, trace_model
 
+# By their names, each with a description.
+Pictures = dict[str, tuple[np.ndarray, str]]
+
 
 class EventLog:
     """An event file, begun when it is first written to.
@@ -172,15 +175,14 @@ class MachineImages(_EveryFewEpochs):
     For every layer of the model whose cell is an `NTMCell` or a `MANNCell`: the read and the write
     weightings (locations down, time across, as in the paper's figure 6; several heads side by
     side), the read and the add vectors (time across), and the memory after the last step
-    (locations down). With targets, also target, output and error, side by side (time across).
+    (locations down); and what `draw` makes of the model's outputs.
 
     Args:
         log_dir: Where to write.
         inputs: What the model is called with; of a batch, the first sequence is drawn.
-        targets: `(batch, time, bits)`, 0 or 1.
-        mask: `(batch, time)`, 1 where an answer counts; of target, output and error only these
-            steps are drawn.
-        from_logits: Whether the model's outputs still need the sigmoid.
+        draw: Called with the outputs, a batch of one; returns more pictures by their names, each a
+            pair of a `(height, width, 3)` array of uint8 and a description, such as
+            `{"answers": (pictures.draw_answers(targets, outputs), pictures.ANSWERS)}`.
         every: Draw after every so many epochs, and when training ends.
 
     Raises:
@@ -192,16 +194,12 @@ class MachineImages(_EveryFewEpochs):
         self,
         log_dir: str,
         inputs: Any,
-        targets: tf.Tensor | None = None,
-        mask: tf.Tensor | None = None,
-        from_logits: bool = True,
+        draw: Callable[[Any], Pictures] | None = None,
         every: int = 1,
     ):
         super().__init__(log_dir, every)
         self._inputs = tf.nest.map_structure(lambda batch: tf.convert_to_tensor(batch[:1]), inputs)
-        self._targets = targets
-        self._mask = mask
-        self._from_logits = from_logits
+        self._draw = draw
         self._trace: Any = None
 
     def on_train_begin(self, logs=None):
@@ -209,36 +207,27 @@ class MachineImages(_EveryFewEpochs):
         self._trace = tf.function(functools.partial(trace_model, self.model), autograph=False)
 
     def _do(self, step: int) -> None:
-        traced = self._trace(self._inputs)
+        outputs, traces = self._trace(self._inputs)
+        drawn = self._draw(outputs) if self._draw else {}
         with self._log.writing():
-            write_machine_images(traced, self._targets, self._mask, self._from_logits, step)
+            write_machine_images(traces, drawn, step)
 
 
 def write_machine_images(
-    traced: tuple[Any, dict[str, Trace]],
-    targets: tf.Tensor | None = None,
-    mask: tf.Tensor | None = None,
-    from_logits: bool = True,
-    step: int = 0,
-    suffix: str = "",
+    traces: dict[str, Trace], drawn: Pictures, step: int = 0, suffix: str = ""
 ) -> None:
-    """Writes what `MachineImages` draws with the default summary writer, once.
+    """Writes what `MachineImages` shows with the default summary writer, once.
 
     Args:
-        traced: What `trace_model` returned.
-        targets: This and the arguments up to `from_logits`: as those of `MachineImages`.
+        traces: What `trace_model` returned beside the outputs.
+        drawn: More pictures, as the argument `draw` of `MachineImages` returns them.
         step: Of the summaries.
         suffix: What the summaries' tags end with.
     """
-    outputs, traces = traced
-    drawn = {
-        f"{layer_name}/{name}": picture
+    of_traces = {
+        f"{layer_name}/{name}": (picture, pictures.DESCRIPTIONS[name])
         for layer_name, layer_trace in traces.items()
         for name, picture in pictures.draw_trace(layer_trace).items()
     }
-    if targets is not None:
-        answers = tf.sigmoid(outputs) if from_logits else outputs
-        drawn["target_output_error"] = pictures.draw_answers(targets, answers, mask)
-    for tag, picture in drawn.items():
-        description = pictures.DESCRIPTIONS[tag.split("/")[-1]]
+    for tag, (picture, description) in {**of_traces, **drawn}.items():
         tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)

@@ -1,0 +1,374 @@
+"""One-shot learning of characters: section 4.1 of Santoro et al., "One-shot Learning with
+Memory-Augmented Neural Networks" (arXiv 1605.06065)."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tasks import drawings
+from tasks.task import Task, choice, limit, parse_numbers, text
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Pixels along each side of an image as a network sees it.
+_SIDE = 20
+
+# A label as a string: so many characters, each of so many letters.
+_PLACES = _LETTERS = 5
+
+# At least these parts of all characters are for tests and for validation.
+_TEST_PART, _VALIDATION_PART = 1 / 4, 1 / 16
+
+# How drawings are changed in training: turned, in radians, and moved, as a part of their width.
+_LARGEST_TURN = math.pi / 16
+_LARGEST_MOVE = 10 / 105
+
+# The characters that each stream of sequences is made of.
+_PART_OF = {
+    "training": "training",
+    "validation": "validation",
+    "test": "validation",
+    "report": "test",
+    "evaluation": "test",
+}
+
+_INSTANCES = 10
+
+_EPISODE = (
+    "From the top: the drawings, the labels, and how likely the model thinks each label; time "
+    "across. Dark 0, bright 1."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Omniglot(Task):
+    """Name drawings of characters that were never seen before, from one look at each.
+
+    An episode shows drawings of a few characters, in random order, and asks for the label of each;
+    the right one comes a step late. Labels are given out anew in every episode, so at its first
+    instance a character can only be guessed.
+
+    ```
+    time       1    2    3   ..  L
+    inputs     d1   d2   d3  ..  dL      a drawing, 20 x 20 pixels, ink 1
+               0    l1   l2  ..  lL-1    the label of the drawing before
+    targets    l1   l2   l3  ..  lL
+    mask       1    1    1   ..  1
+    ```
+
+    Characters are split into those of training, validation and test. In training every character
+    of an episode is turned by a multiple of 90 degrees, and each of its drawings by up to 11.25
+    degrees more, and moved by up to 10 of Omniglot's 105 pixels.
+    """
+
+    solved_measure: ClassVar[str] = "later_error"
+    solved_below: ClassVar[float] = 0.08
+    default_eval_sizes: ClassVar[str] = "50"
+
+    omniglot: str = text("Folders or zip files in Omniglot's layout, with commas between.")
+    split: str = choice(
+        ["alphabets", "characters"],
+        "What is split into training, validation and test: whole alphabets, or characters.",
+    )
+    classes: int = limit(5, "Characters of an episode.", at_least=2)
+    length: int = limit(50, "Drawings of an episode.", at_least=2)
+    labels: str = choice(
+        ["one_hot", "five_hot"],
+        "Labels: one of as many as there are classes, or a string of 5 characters of 5 letters.",
+    )
+    sampling: str = choice(
+        ["uniform", "random"],
+        "Whether all characters of an episode come equally often, or each step's is drawn.",
+    )
+
+    def __post_init__(self):
+        if not self._paths:
+            raise ValueError("omniglot must name at least one folder or zip file")
+        self._check_drawings()
+        super().__post_init__()
+
+    @property
+    def _paths(self) -> list[str]:
+        return [path.strip() for path in self.omniglot.split(",") if path.strip()]
+
+    @functools.cached_property
+    def _drawings(self) -> drawings.Drawings:
+        return drawings.load(self._paths)
+
+    @functools.cached_property
+    def _parts(self) -> dict[str, np.ndarray]:
+        """The numbers of the characters for training, validation and test.
+
+        What comes where is a matter of names alone, and random otherwise.
+        """
+        characters = self._drawings.characters
+        groups = [
+            character.alphabet if self.split == "alphabets" else "/".join(character)
+            for character in characters
+        ]
+
+        def digest(group):
+            return hashlib.sha256(group.encode()).digest()
+
+        parts: dict[str, list[int]] = {"test": [], "validation": [], "training": []}
+        sizes = [_TEST_PART * len(characters), _VALIDATION_PART * len(characters), math.inf]
+        waiting = sorted(set(groups), key=digest)
+        for part, size in zip(parts.values(), sizes):
+            while waiting and len(part) < size:
+                group = waiting.pop(0)
+                part += [number for number, each in enumerate(groups) if each == group]
+        return {name: np.array(part, np.int32) for name, part in parts.items()}
+
+    def _check_drawings(self) -> None:
+        for name, part in self._parts.items():
+            if len(part) < self.classes:
+                found = len(self._drawings.characters)
+                raise ValueError(
+                    f"an episode has {self.classes} classes, and of {found} characters, split by"
+                    f" {self.split}, {len(part)} are for {name}"
+                )
+        if self.sampling == "uniform":
+            needed = -(-self.length // self.classes)
+            for character, count in zip(self._drawings.characters, self._drawings.counts):
+                if count < needed:
+                    raise ValueError(
+                        f"an episode needs {needed} drawings of each of its characters, and"
+                        f" {'/'.join(character)} has {count}; with sampling=random they may repeat"
+                    )
+
+    def about(self) -> str:
+        def described(part):
+            alphabets = {self._drawings.characters[number].alphabet for number in part}
+            return f"{len(part)} characters of {', '.join(sorted(alphabets))}"
+
+        return "\n".join(f"{name}: {described(part)}" for name, part in self._parts.items())
+
+    @property
+    def input_width(self) -> int:
+        return _SIDE * _SIDE + self.output_width
+
+    @property
+    def output_width(self) -> int:
+        return self.classes if self.labels == "one_hot" else _PLACES * _LETTERS
+
+    @property
+    def _places(self) -> int:
+        return 1 if self.labels == "one_hot" else _PLACES
+
+    @property
+    def largest_size(self) -> int:
+        return self.length
+
+    def steps_of(self, size: int) -> int:
+        return size
+
+    def vectors_to_remember(self, size: int) -> int:
+        return self.classes
+
+    def loss(self) -> Any:
+        from ntm_keras import LabelCrossentropy
+
+        return LabelCrossentropy(self._places)
+
+    def measures(self) -> list[Any]:
+        from ntm_keras import InstanceAccuracy, LaterError
+
+        most = min(_INSTANCES, -(-self.length // self.classes))
+        accuracies = [InstanceAccuracy(number, self._places) for number in range(1, most + 1)]
+        return [*accuracies, LaterError(places=self._places)]
+
+    def pictures(
+        self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
+    ) -> dict[str, tuple[Any, str]]:
+        import tensorflow as tf
+
+        from ntm_keras.labels import letters
+        from ntm_keras.pictures import heatmap, stack
+
+        def over_time(rows):
+            return heatmap(rows, size=(8 * len(rows), _SIDE * rows.shape[1]))
+
+        images = tf.reshape(inputs[0, :, : _SIDE * _SIDE], [-1, _SIDE, _SIDE])
+        row = tf.concat(tf.unstack(images.numpy()), axis=1)
+        chances = tf.reshape(tf.nn.softmax(letters(logits[:1], self._places)), logits[0].shape)
+        picture = stack(
+            [
+                heatmap(row, size=row.shape),
+                *(over_time(each.numpy().T) for each in (targets[0], chances)),
+            ]
+        )
+        return {"episode": (picture, _EPISODE)}
+
+    def as_text(
+        self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
+    ) -> str:
+        from ntm_keras.labels import instance_numbers, letters
+
+        instances = instance_numbers(targets[:1])[0].numpy()
+        labels, answers = (
+            ["".join("abcdefghijklmnopqrstuvwxyz"[number] for number in label) for label in numbers]
+            for numbers in (
+                letters(each[:1], self._places)[0].numpy().argmax(axis=-1)
+                for each in (targets, logits)
+            )
+        )
+        lines = ["", "step  instance  label  answer"]
+        for step, row in enumerate(zip(instances, labels, answers), start=1):
+            instance, label, answer = row
+            wrong = "" if label == answer else "  wrong"
+            lines.append(f"{step:4}  {instance:8}  {label:5}  {answer:5}{wrong}")
+        return "\n".join(lines)
+
+    def parse_size(self, text: str) -> int:
+        (length,) = parse_numbers(text, 1, "a number of drawings, such as 50", at_least=2)
+        return length
+
+    def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:
+        import tensorflow as tf
+
+        return tf.fill([count], self.length)
+
+    def generate(self, sizes: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        return self.generate_in("training", sizes, seed)
+
+    def generate_in(
+        self, stream: str, sizes: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`generate`, of the characters that are for this stream; in training they are changed."""
+        import tensorflow as tf
+
+        seeds = tf.unstack(tf.random.split(seed, 5))
+        batch_size, length = tf.shape(sizes)[0], tf.reduce_max(sizes)
+        part = tf.constant(self._parts[_PART_OF[stream]])
+        chosen = _some([batch_size], part.shape[0], self.classes, seeds[0])
+        classes = self._draw_classes(batch_size, length, seeds[1])
+        images = self._draw_images(tf.gather(part, chosen), classes, seeds[2])
+        images = self._look(images, classes, seeds[3] if stream == "training" else None)
+        labels = tf.gather(self._draw_labels(batch_size, seeds[4]), classes, batch_dims=1)
+
+        mask = tf.sequence_mask(sizes, length, tf.float32)
+        before = tf.pad(labels, [[0, 0], [1, 0], [0, 0]])[:, :-1]
+        inputs = tf.concat([images, before], axis=-1) * mask[:, :, tf.newaxis]
+        return inputs, labels * mask[:, :, tf.newaxis], mask
+
+    def _draw_classes(self, batch_size: tf.Tensor, length: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Which of its episode's classes each step shows, `(batch, length)`."""
+        import tensorflow as tf
+
+        if self.sampling == "random":
+            return tf.random.stateless_uniform(
+                [batch_size, length], seed, 0, self.classes, tf.int32
+            )
+        return _some([batch_size], length, length, seed) % self.classes
+
+    def _draw_images(self, characters: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """A drawing for each step: of a class all come before one comes again.
+
+        Args:
+            characters: Of each class, `(batch, classes)`.
+            classes: Of each step, `(batch, length)`.
+            seed: `(2,)`.
+
+        Returns:
+            `(batch, length, SIDE, SIDE)`, uint8.
+        """
+        import tensorflow as tf
+
+        counts = tf.constant(self._drawings.counts)
+        most = int(self._drawings.counts.max())
+        exists = tf.range(most) < tf.gather(counts, characters)[:, :, tf.newaxis]
+        chance = tf.random.stateless_uniform([*tf.unstack(tf.shape(characters)), most], seed)
+        # Those that do not exist come last.
+        order = tf.argsort(tf.where(exists, chance, 2.0), axis=-1)
+        shown = tf.one_hot(classes, self.classes, dtype=tf.int32)
+        earlier = tf.gather(tf.cumsum(shown, axis=1, exclusive=True), classes, batch_dims=2)
+        count = tf.gather(tf.gather(counts, characters), classes, batch_dims=1)
+        which = tf.gather(tf.gather(order, classes, batch_dims=1), earlier % count, batch_dims=2)
+        first = tf.gather(tf.cumsum(counts, exclusive=True), characters)
+        return tf.gather(self._images, tf.gather(first, classes, batch_dims=1) + which)
+
+    @functools.cached_property
+    def _images(self) -> tf.Tensor:
+        import tensorflow as tf
+
+        with tf.init_scope():  # Once, not in every pipeline.
+            return tf.constant(self._drawings.images)
+
+    def _look(self, images: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+        """The images as a network sees them, `(batch, length, pixels)`, ink 1.
+
+        Args:
+            images: `(batch, length, SIDE, SIDE)`.
+            classes: Of each step, `(batch, length)`.
+            seed: Of how they are changed, `(2,)`; None: they are not.
+        """
+        import tensorflow as tf
+
+        steps = tf.shape(classes)
+        turn = move_x = move_y = tf.zeros(steps)
+        if seed is not None:
+            seeds = tf.unstack(tf.random.split(seed, 3))
+            quarters = tf.random.stateless_uniform(
+                [steps[0], self.classes], seeds[0], 0, 4, tf.int32
+            )
+            turn = tf.random.stateless_uniform(steps, seeds[1], -_LARGEST_TURN, _LARGEST_TURN)
+            turn += math.pi / 2 * tf.cast(tf.gather(quarters, classes, batch_dims=1), tf.float32)
+            largest = _LARGEST_MOVE * drawings.SIDE
+            move_x, move_y = tf.unstack(
+                tf.random.stateless_uniform([2, *tf.unstack(steps)], seeds[2], -largest, largest)
+            )
+        flat = tf.reshape(tf.cast(images, tf.float32), [-1, drawings.SIDE, drawings.SIDE, 1])
+        seen = tf.raw_ops.ImageProjectiveTransformV3(
+            images=flat,
+            transforms=_transforms(*(tf.reshape(each, [-1]) for each in (turn, move_x, move_y))),
+            output_shape=[_SIDE, _SIDE],
+            fill_value=0.0,
+            interpolation="BILINEAR",
+        )
+        pixels = tf.reshape(seen, [steps[0], steps[1], _SIDE * _SIDE])
+        return tf.math.divide_no_nan(pixels, tf.reduce_max(pixels, axis=-1, keepdims=True))
+
+    def _draw_labels(self, batch_size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """A label for each class, `(batch, classes, output_width)`."""
+        import tensorflow as tf
+
+        if self.labels == "one_hot":
+            return tf.one_hot(_some([batch_size], self.classes, self.classes, seed), self.classes)
+        numbers = _some([batch_size], _LETTERS**_PLACES, self.classes, seed)
+        places = _LETTERS ** tf.range(_PLACES)
+        letters = tf.one_hot(numbers[:, :, tf.newaxis] // places % _LETTERS, _LETTERS)
+        return tf.reshape(letters, [batch_size, self.classes, _PLACES * _LETTERS])
+
+
+def _some(shape: list[Any], among: Any, count: Any, seed: tf.Tensor) -> tf.Tensor:
+    """So many different ones of the numbers below `among`, in random order: `(*shape, count)`."""
+    import tensorflow as tf
+
+    chance = tf.random.stateless_uniform([*shape, among], seed)
+    return tf.math.top_k(chance, count).indices
+
+
+def _transforms(turn: tf.Tensor, move_x: tf.Tensor, move_y: tf.Tensor) -> tf.Tensor:
+    """From pixels of the image as it is seen to those of the drawing, `(images, 8)`.
+
+    Args:
+        turn: In radians, around the middle, `(images,)`.
+        move_x: In the drawing's pixels, `(images,)`.
+        move_y: The same, down.
+    """
+    import tensorflow as tf
+
+    scale = drawings.SIDE / _SIDE
+    middle, middle_before = (_SIDE - 1) / 2, (drawings.SIDE - 1) / 2
+    cosine, sine = scale * tf.cos(turn), scale * tf.sin(turn)
+    offset_x = middle_before + move_x - middle * (cosine - sine)
+    offset_y = middle_before + move_y - middle * (sine + cosine)
+    zero = tf.zeros_like(turn)
+    return tf.stack([cosine, -sine, offset_x, sine, cosine, offset_y, zero, zero], axis=1)
