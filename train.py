@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import app, flags, logging
@@ -53,6 +53,16 @@ _EVAL_BATCH_SIZE = 64
 
 def warn(message: str) -> None:
     print(f"train.py: warning: {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Says in a line of our own each what code within warns of."""
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        yield
+    for complaint in complaints:
+        warn(f"{complaint.message}.")
 
 
 def warn_of_small_memory(task: Task, sizes: list[tuple[str, Any]]) -> None:
@@ -264,13 +274,10 @@ def say_what_comes(task: Task, below: float, step: int) -> None:
 def restore(checkpoints: callbacks.Checkpoints, trainer: keras.Model) -> int:
     """Goes back to the last checkpoint; returns its step, 0 where a run is new."""
     try:
-        with warnings.catch_warnings(record=True) as complaints:
-            warnings.simplefilter("always")
+        with warnings_in_a_line():
             step = checkpoints.restore(trainer)
     except (OSError, ValueError) as error:
         raise BadInput(f"{error}; --overwrite starts anew.") from error
-    for complaint in complaints:
-        warn(f"{complaint.message}.")
     run_folder.forget_events_after(FLAGS.logdir, step)
     if not step:
         log_settings(FLAGS.logdir)
@@ -496,14 +503,15 @@ def checked_task(argv: list[str]) -> Task:
     """
     if argv[1:]:
         raise BadInput(f"unexpected argument {argv[1]!r}: flags begin with --.")
-    task = building.make_task()
+    with warnings_in_a_line():
+        task = building.make_task()
     warn_of_small_memory(task, building.eval_sizes(task))
     return task
 
 
 def main(argv: list[str]) -> None:
-    task = checked_task(argv)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    task = checked_task(argv)
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
     if FLAGS.mode == "eval":
         evaluate(task)

@@ -54,17 +54,24 @@ def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any
         json.loads((run / name).read_text(encoding="utf-8"))
         for name in ("result.json", "eval.json")
     )
-    return {"seed": seed, **result, "sizes": records, "validations": validations(run)}
+    found = validations(run, measures_of(result))
+    return {"seed": seed, **result, "sizes": records, "validations": found}
 
 
-def validations(run: pathlib.Path) -> dict[str, list[float]]:
+def measures_of(record: dict[str, Any]) -> list[str]:
+    """The names of the measures in what train.py writes: in a result, or of a size."""
+    others = {"seed", "solved", "steps", "sequences", "seconds", "flags", "sizes", "validations"}
+    others |= {"size", "sequences_without_error"}
+    return [name for name in record if name not in others]
+
+
+def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]]:
     """The steps at which a run was validated, and what every measure was there."""
     accumulator = EventAccumulator(str(run / "validation"), size_guidance={"tensors": 0}).Reload()
-    tags = [tag for tag in accumulator.Tags()["tensors"] if tag.endswith("_per_sequence")]
-    events = {tag: accumulator.Tensors(tag) for tag in tags}
+    events = {name: accumulator.Tensors(name) for name in measures}
     return {
-        "steps": [event.step for event in events[tags[0]]],
-        **{tag: [value_of(event) for event in events[tag]] for tag in tags},
+        "steps": [event.step for event in events[measures[0]]],
+        **{name: [value_of(event) for event in events[name]] for name in measures},
     }
 
 
@@ -118,14 +125,13 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 def rows_of(sizes: str, records: Sequence[dict[str, Any]]) -> list[list[str]]:
     """A row for every measure of these sizes."""
-    names = [name for name in records[0] if name.endswith("_per_sequence")]
     return [
         row(
             f"{sizes}: {name.removesuffix('_per_sequence').replace('_', ' ')}",
             [record[name] for record in records],
             ",.3f",
         )
-        for name in names
+        for name in measures_of(records[0])
     ]
 
 

@@ -1,7 +1,7 @@
-"""A Neural Turing Machine's cell written down straight from the paper: what speed.py compares with.
+"""Both machines written down straight from their papers: what the benchmarks of speed compare with.
 
-Batched, and with the same equations as `ntm_keras.NTMCell`, but with no thought of speed: every
-head is computed by itself, in every step.
+Batched, and with the same equations as `ntm_keras.NTMCell` and `ntm_keras.MANNCell`, but with no
+thought of speed: every head is computed by itself, in every step.
 """
 
 from __future__ import annotations
@@ -95,3 +95,61 @@ class PlainNTMCell(AbstractRNNCell):
         shifted = shift[:, 0:1] * gated + shift[:, 1:2] * after + shift[:, 2:3] * back
         sharp = tf.pow(shifted + 1e-12, sharpening)
         return sharp / tf.reduce_sum(sharp, axis=-1, keepdims=True)
+
+
+class PlainMANN(keras.layers.Layer):
+    """The memory-augmented network, with a Python loop over time, and one over heads in each step.
+
+    Args:
+        units: Width of the controller.
+        memory_size: Number of locations.
+        memory_vector_dim: Width of a location.
+        heads: Number of heads.
+        gamma: What is left of the usage after a step.
+    """
+
+    def __init__(
+        self, units: int, memory_size: int, memory_vector_dim: int, heads: int, gamma: float = 0.95
+    ):
+        super().__init__()
+        self.units, self.heads, self.gamma = units, heads, gamma
+        self.memory_size, self.memory_vector_dim = memory_size, memory_vector_dim
+        self.controller = keras.layers.LSTMCell(units)
+        self.of_heads = [keras.layers.Dense(2 * memory_vector_dim + 2) for _ in range(heads)]
+
+    def call(self, sequences):
+        batch_size = tf.shape(sequences)[0]
+        first = tf.one_hot(tf.zeros([batch_size], tf.int32), self.memory_size)
+        controller_state = [tf.zeros([batch_size, self.units])] * 2
+        reads = [tf.zeros([batch_size, self.memory_vector_dim])] * self.heads
+        read_weightings, usage = [first] * self.heads, first
+        memory = tf.fill([batch_size, self.memory_size, self.memory_vector_dim], 1e-6)
+        outputs = []
+        for inputs in tf.unstack(sequences, axis=1):
+            joined = tf.concat([inputs, *reads], axis=-1)
+            hidden, controller_state = self.controller(joined, controller_state)
+            _, order = tf.math.top_k(usage, self.memory_size)
+            marks = tf.one_hot(order[:, -self.heads :], self.memory_size)
+            least_used = tf.reduce_sum(marks, axis=1)
+            before, read_weightings, write_weightings, adds = read_weightings, [], [], []
+            for layer, previous in zip(self.of_heads, before):
+                key, add, gate, strength = tf.split(
+                    layer(hidden), [self.memory_vector_dim] * 2 + [1, 1], axis=-1
+                )
+                read_weightings.append(self._address(memory, tf.tanh(key), strength))
+                gate = tf.sigmoid(gate)
+                write_weightings.append(gate * previous + (1 - gate) * least_used)
+                adds.append(tf.tanh(add))
+            usage = self.gamma * usage + tf.add_n(read_weightings) + tf.add_n(write_weightings)
+            memory *= 1 - marks[:, -1, :, tf.newaxis]
+            for weighting, add in zip(write_weightings, adds):
+                memory += weighting[:, :, tf.newaxis] * add[:, tf.newaxis, :]
+            reads = [tf.reduce_sum(w[:, :, tf.newaxis] * memory, axis=1) for w in read_weightings]
+            outputs.append(tf.concat([hidden, *reads], axis=-1))
+        return tf.stack(outputs, axis=1)
+
+    def _address(self, memory, key, strength):
+        dot = tf.reduce_sum(key[:, tf.newaxis, :] * memory, axis=-1)
+        norms = [tf.sqrt(tf.reduce_sum(each**2, axis=-1) + 1e-8) for each in (key, memory)]
+        similarity = dot / (norms[0][:, tf.newaxis] * norms[1])
+        return tf.nn.softmax((1 + tf.nn.softplus(strength + 3)) * similarity)

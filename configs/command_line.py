@@ -263,9 +263,7 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "gamma",
     0.95,
-    "MANN: what is left of a location's usage after a step.",
-    0,
-    1,
+    "MANN: what is left of a location's usage after a step, from 0 to 1.",
     module_name=MACHINE,
 )
 flags.DEFINE_enum(
@@ -304,6 +302,7 @@ for _name in ("learning_rate", "adam_epsilon", "solved_below"):
         lambda value: value is None or (math.isfinite(value) and value > 0),
         "must be a finite number above 0",
     )
+flags.register_validator("gamma", lambda value: 0 <= value <= 1, "must be from 0 to 1")
 flags.register_validator(
     "ema_momentum", lambda value: 0 <= value < 1, "must be at least 0 and less than 1"
 )

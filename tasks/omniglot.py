@@ -90,7 +90,9 @@ class Omniglot(Task):
 
     def __post_init__(self):
         if not self._paths:
-            raise ValueError("omniglot must name at least one folder or zip file")
+            raise ValueError(
+                f"omniglot must name folders or zip files. Received: omniglot={self.omniglot!r}"
+            )
         self._check_drawings()
         super().__post_init__()
 

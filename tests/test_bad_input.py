@@ -2,6 +2,7 @@
 
 import pathlib
 
+import little_omniglot
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -36,6 +37,7 @@ WRONG = {
         "1;2",
     ],
     "logdir": [""],
+    "string": ["", " ", ",", "nowhere", "☃", "/dev/null"],
 }
 
 
@@ -45,6 +47,13 @@ def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def needed(tmp_path_factory):
+    """What a command line needs for a task, by its name."""
+    folder = little_omniglot.write(tmp_path_factory.mktemp("omniglot"))
+    return {"omniglot": [f"--omniglot={folder}"]}
 
 
 def complaint(*arguments):
@@ -83,13 +92,13 @@ def test_there_are_hundreds_of_cases():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_flag_s_own_value_is_accepted(task):
+def test_a_flag_s_own_value_is_accepted(task, needed):
     with flagsaver.flagsaver():
         command_line.parse(["train.py", f"--task={task}"])
         values = command_line.flag_values(*command_line.GROUPS)
     arguments = [f"--{name}={value}" for name, value in values.items() if value is not None]
     assert len(arguments) > 30
-    assert complaint(*arguments) is None
+    assert complaint(*arguments, *needed.get(task, [])) is None
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import itertools
 import subprocess
 import sys
 
+import little_omniglot
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,8 +15,21 @@ SMALL = {
     "associative_recall": "2",
     "dynamic_ngrams": "20",
     "priority_sort": "7x3",
+    "omniglot": "20",
 }
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
+NEEDS_FILES = {"omniglot"}
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Makes the task of a name, with its own defaults."""
+    folder = little_omniglot.write(tmp_path_factory.mktemp("omniglot"))
+
+    def make(name):
+        return task_class(name)(**({"omniglot": str(folder)} if name == "omniglot" else {}))
+
+    return make
 
 
 def numbers(dataset, count):
@@ -34,16 +48,16 @@ def sizes_of(task):
 
 
 @EVERY_TASK
-def test_batches_are_a_function_of_seed_and_number(name):
-    task = task_class(name)()
+def test_batches_are_a_function_of_seed_and_number(name, make):
+    task = make(name)
     first = numbers(task.training(4, seed=3), 5)
     assert_same(first, numbers(task.training(4, seed=3), 5))
     assert_same(first[2:], numbers(task.training(4, seed=3, first_step=2), 3))
 
 
 @EVERY_TASK
-def test_other_seeds_and_other_streams_draw_other_sequences(name):
-    task = task_class(name)()
+def test_other_seeds_and_other_streams_draw_other_sequences(name, make):
+    task = make(name)
     datasets = [
         task.training(64, seed=0, mix_lengths=True),
         task.training(64, seed=1, mix_lengths=True),
@@ -57,8 +71,8 @@ def test_other_seeds_and_other_streams_draw_other_sequences(name):
 
 
 @EVERY_TASK
-def test_draws_of_the_test_set_do_not_overlap(name):
-    task = task_class(name)()
+def test_draws_of_the_test_set_do_not_overlap(name, make):
+    task = make(name)
     inputs = [
         batch[0].tobytes() for draw in range(3) for batch in numbers(task.test(draw, 8, 4, 0), 9)
     ]
@@ -67,16 +81,16 @@ def test_draws_of_the_test_set_do_not_overlap(name):
 
 @EVERY_TASK
 @pytest.mark.parametrize("mix_lengths", [False, True])
-def test_all_training_batches_have_one_shape(name, mix_lengths):
-    task = task_class(name)()
+def test_all_training_batches_have_one_shape(name, mix_lengths, make):
+    task = make(name)
     dataset = task.training(2, seed=0, mix_lengths=mix_lengths)
     for spec in dataset.element_spec:
         assert spec.shape[:2] == (2, task.longest_time)
 
 
 @EVERY_TASK
-def test_shapes_are_those_that_the_task_tells(name):
-    task = task_class(name)()
+def test_shapes_are_those_that_the_task_tells(name, make):
+    task = make(name)
     datasets = [
         task.training(4, seed=0),
         task.validation(8, 4, seed=0),
@@ -94,8 +108,8 @@ def test_shapes_are_those_that_the_task_tells(name):
 
 
 @EVERY_TASK
-def test_finite_pipelines_have_at_least_the_sequences_asked_for(name):
-    task = task_class(name)()
+def test_finite_pipelines_have_at_least_the_sequences_asked_for(name, make):
+    task = make(name)
     for dataset in (
         task.validation(10, 4, seed=0),
         task.test(7, 10, 4, seed=0),
@@ -105,21 +119,21 @@ def test_finite_pipelines_have_at_least_the_sequences_asked_for(name):
 
 
 @EVERY_TASK
-def test_every_sequence_asks_for_an_answer(name):
-    for _, _, mask in numbers(task_class(name)().training(8, seed=0), 5):
+def test_every_sequence_asks_for_an_answer(name, make):
+    for _, _, mask in numbers(make(name).training(8, seed=0), 5):
         assert set(np.unique(mask)) <= {0, 1}
         assert mask.sum(axis=1).min() > 0
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "dynamic_ngrams"])
-def test_there_are_no_targets_where_nothing_is_asked(name):
-    for _, targets, mask in numbers(task_class(name)().training(8, seed=0), 5):
+def test_there_are_no_targets_where_nothing_is_asked(name, make):
+    for _, targets, mask in numbers(make(name).training(8, seed=0), 5):
         assert not targets[mask == 0].any()
 
 
 @EVERY_TASK
-def test_the_largest_size_is_as_long_as_the_training_batches(name):
-    task = task_class(name)()
+def test_the_largest_size_is_as_long_as_the_training_batches(name, make):
+    task = make(name)
     (batch,) = numbers(task.evaluation(task.largest_size, 2, 2, seed=0), 1)
     assert batch[0].shape[1] == task.longest_time
 
@@ -133,20 +147,21 @@ def test_tasks_know_when_they_are_solved():
         "associative_recall": (wrong, 0.01),
         "dynamic_ngrams": ("excess_cost_bits_per_sequence", 0.7),
         "priority_sort": (cost, 18),
+        "omniglot": ("later_error", 0.08),
     }
 
 
 @EVERY_TASK
-def test_sequences_of_a_size_have_the_steps_that_the_task_tells(name):
-    task = task_class(name)()
+def test_sequences_of_a_size_have_the_steps_that_the_task_tells(name, make):
+    task = make(name)
     for _, size in task.sizes(task.default_eval_sizes):
         (batch,) = numbers(task.evaluation(size, 2, 2, seed=0), 1)
         assert batch[0].shape[1] == task.steps_of(size)
 
 
 @EVERY_TASK
-def test_a_sequence_of_any_size_is_drawn_beside_larger_ones(name):
-    task = task_class(name)()
+def test_a_sequence_of_any_size_is_drawn_beside_larger_ones(name, make):
+    task = make(name)
     large = task.largest_size
     ((_, small),) = task.sizes(SMALL[name])
     steps = task.steps_of(small)
@@ -158,21 +173,20 @@ def test_a_sequence_of_any_size_is_drawn_beside_larger_ones(name):
     assert not targets[0, steps:].any() and not inputs[0, steps:].any()
 
 
-def test_tasks_know_how_many_vectors_have_to_be_remembered():
-    vectors = {
-        name: task_class(name)().vectors_to_remember(task_class(name)().largest_size)
-        for name in TASKS
-    }
+def test_tasks_know_how_many_vectors_have_to_be_remembered(make):
+    vectors = {name: make(name).vectors_to_remember(make(name).largest_size) for name in TASKS}
     assert vectors == {
         "copy": 20,
         "repeat_copy": 10,
         "associative_recall": 18,
         "dynamic_ngrams": 32,
         "priority_sort": 20,
+        "omniglot": 5,
     }
 
 
 def test_tasks_are_known_before_tensorflow_is_imported():
-    load = "[tasks.task_class(name)() for name in tasks.TASKS]"
-    command = f"import sys, tasks; {load}; sys.exit('tensorflow' in sys.modules)"
+    load = "classes = {name: tasks.task_class(name) for name in tasks.TASKS}"
+    make = f"[classes[name]() for name in classes if name not in {NEEDS_FILES}]"
+    command = f"import sys, tasks; {load}; {make}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command]).returncode == 0

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import little_omniglot
 import numpy as np
 import pytest
 from test_callbacks import events
@@ -126,6 +127,10 @@ OTHER_RUNS = {
     "dynamic_ngrams": "--task=dynamic_ngrams --context=2 --length=8 --eval_sizes=9",
     "priority_sort": "--task=priority_sort --bits=2 --items=9 --sorted_items=3 --eval_sizes=4x3"
     " --shift_range=1",
+    "mann": "--model=mann --bits=2 --max_length=3 --eval_sizes=2 --head_num=2 --gamma=0.5"
+    " --k_strategy=summary --learned_key_strength",
+    "omniglot": "--task=omniglot --omniglot={omniglot} --classes=3 --length=6 --labels=five_hot"
+    " --eval_sizes=9",
 }
 QUICK = (
     "--steps=2 --validate_every=1 --batch_size=4 --rnn_size=6 --eval_sequences=8 --noxla"
@@ -138,10 +143,15 @@ QUICK = (
 def other_runs(tmp_path_factory):
     """A short run of every other task and of the LSTM: each one's folder and process."""
     folder = tmp_path_factory.mktemp("others")
+    little_omniglot.write(folder / "drawings")
     small = [*QUICK.split(), "--memory_size=8", "--memory_vector_dim=4", "--ema_momentum=0.5"]
     finished = runs_side_by_side(
         *(
-            [*flags.split(), *small, f"--logdir={folder / name}"]
+            [
+                *flags.format(omniglot=folder / "drawings").split(),
+                *small,
+                f"--logdir={folder / name}",
+            ]
             for name, flags in OTHER_RUNS.items()
         )
     )
@@ -153,8 +163,22 @@ def test_every_task_and_model_trains(other_runs, name):
     logdir, finished = other_runs[name]
     assert finished.returncode == 0, finished.stderr
     result = json.loads((logdir / "result.json").read_text())
-    assert result["steps"] == 2 and np.isfinite(result["cost_bits_per_sequence"])
+    assert result["steps"] == 2
+    assert np.isfinite(result["later_error" if name == "omniglot" else "cost_bits_per_sequence"])
     assert (logdir / "model.keras").exists()
+
+
+def test_the_flags_of_a_mann_reach_its_cell(other_runs):
+    logdir, _ = other_runs["mann"]
+    model = keras.models.load_model(str(logdir / "model.keras"), compile=False)
+    config = model.get_layer("mann").cell.get_config()
+    expected = {"head_num": 2, "gamma": 0.5, "k_strategy": "summary", "learned_key_strength": True}
+    assert {name: config[name] for name in expected} == expected
+
+
+def test_a_run_says_what_its_data_is(other_runs):
+    _, finished = other_runs["omniglot"]
+    assert re.search(r"^training: 12 characters of \w+, \w+\n", finished.stdout, re.MULTILINE)
 
 
 def test_the_learning_rate_is_halved_as_often_as_told(other_runs):
@@ -336,7 +360,7 @@ def test_evaluation_agrees_with_counting_by_hand(run, evaluation):
 @pytest.fixture(scope="module")
 def other_evaluations(other_runs):
     """What evaluations of other runs end with."""
-    names = "lstm", "repeat_copy", "dynamic_ngrams"
+    names = "lstm", "repeat_copy", "dynamic_ngrams", "mann"
     commands = [
         ["--mode=eval", f"--logdir={other_runs[name][0]}", "--eval_sequences=8"] for name in names
     ]
@@ -349,6 +373,7 @@ def other_evaluations(other_runs):
         ("lstm", "2", []),
         ("repeat_copy", "2x2", ["wrong copied bits", "wrong end markers"]),
         ("dynamic_ngrams", "9", ["optimal cost bits", "excess cost bits"]),
+        ("mann", "2", []),
     ],
 )
 def test_every_task_and_model_is_evaluated(other_runs, other_evaluations, name, size, columns):
@@ -359,7 +384,18 @@ def test_every_task_and_model_is_evaluated(other_runs, other_evaluations, name, 
     logdir, _ = other_runs[name]
     tags = {tag for tag, _, _ in events(logdir / "eval")}
     assert {f"cost_bits_per_sequence_at_size/{size}", f"share_without_error_at_size/{size}"} <= tags
-    assert (f"ntm/read_weightings/size_{size}" in tags) == (name != "lstm")
+    machine = "mann" if name == "mann" else "ntm"
+    assert (f"{machine}/read_weightings/size_{size}" in tags) == (name != "lstm")
+
+
+def test_characters_are_evaluated_by_instance(other_runs):
+    logdir, _ = other_runs["omniglot"]
+    finished = run_train("--mode=eval", f"--logdir={logdir}", "--eval_sequences=8")
+    assert finished.returncode == 0, finished.stderr
+    assert re.search(r"^accuracy at instance 02 +\d\.\d{3}$", finished.stdout, re.MULTILINE)
+    assert len(re.findall(r"^ +\d +\d  [a-e]{5}  [a-e]{5}", finished.stdout, re.MULTILINE)) == 9
+    tags = {tag for tag, _, _ in events(logdir / "eval")}
+    assert {"episode/size_9", "mann/read_weightings/size_9", "later_error_at_size/9"} <= tags
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
@@ -440,7 +476,7 @@ def test_help_is_a_manual_in_groups(flags):
     positions = [manual.index(f"\n{group}\n") for group in groups]
     assert positions == sorted(positions)
     for flag in ("--task", "--learning_rate", "--memory_initializer", "--max_length"):
-        assert f"\n  {flag}: " in manual
+        assert f"\n  {flag}:" in manual
     assert "(default: 'focused')" in manual, "the defaults are those of configs/copy.cfg"
 
 
