@@ -186,6 +186,72 @@ def test_the_config_makes_the_same_cell():
     assert again.get_config() == cell.get_config()
 
 
+def test_the_layer_is_its_cell_in_an_rnn_layer(random):
+    layer, inputs = layer_of(return_sequences=True), sequences(random)
+    around = keras.layers.RNN(layer.cell, return_sequences=True)
+    np.testing.assert_allclose(layer(inputs), around(inputs), atol=1e-6)
+
+
+def test_a_masked_step_changes_neither_output_nor_state(random):
+    layer, inputs = layer_of(return_state=True), sequences(random)
+    mask = np.array([[True] * 7, [True, False] * 3 + [True], [False] * 7])
+    output, *states = layer(inputs, mask=tf.constant(mask))
+    short, *states_of_short = layer(inputs[1:2, ::2])
+    np.testing.assert_allclose(output[1:2], short, atol=1e-6)
+    for state, expected in zip(states, states_of_short):
+        np.testing.assert_allclose(state[1:2], expected, atol=1e-6)
+    initial = layer.cell.get_initial_state(batch_size=1)
+    for state, expected in zip(states, initial):
+        np.testing.assert_array_equal(state[2:], expected)
+
+
+def test_it_starts_from_a_given_state(random):
+    layer, inputs = layer_of(return_sequences=True, return_state=True), sequences(random)
+    whole, *_ = layer(inputs)
+    _, *states = layer(inputs[:, :4])
+    for given in (states, layer.cell.unpack_state(states)):
+        rest, *_ = layer(inputs[:, 4:], initial_state=given)
+        np.testing.assert_allclose(rest, whole[:, 4:], atol=1e-6)
+
+
+def test_a_stateful_layer_is_reset_to_an_empty_memory(random):
+    inputs = tf.constant(sequences(random))
+    layer = layer_of(stateful=True)
+    model = keras.Sequential([keras.Input(batch_shape=inputs.shape), layer])
+    first, second = model(inputs), model(inputs)
+    assert np.abs(first - second).max() > 1e-5
+    layer.reset_state()
+    np.testing.assert_allclose(model(inputs), first, atol=1e-6)
+
+
+def test_xla_changes_nothing(random):
+    layer, inputs = layer_of(return_sequences=True), tf.constant(sequences(random))
+    compiled = tf.function(layer, jit_compile=True)
+    np.testing.assert_allclose(compiled(inputs), layer(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_in_half_precision_outputs_are_near_those_in_full(random, policy):
+    half, full = layer_of(dtype=policy, return_state=True), layer_of()
+    inputs = sequences(random)
+    half(inputs), full(inputs)
+    half.set_weights(full.get_weights())
+    # Which of two locations is used less may be another one, so states are not compared.
+    output, *states = half(inputs)
+    assert {each.dtype.name for each in [output, *states]} == {half.compute_dtype}
+    np.testing.assert_allclose(tf.cast(output, tf.float32), full(inputs), atol=0.1)
+
+
+@pytest.mark.parametrize("controller", ["lstm", "feedforward", keras.layers.GRUCell(6)], ids=str)
+def test_a_model_is_the_same_after_it_was_saved(random, tmp_path, controller):
+    layer = layer_of(controller=controller, learned_key_strength=True)
+    model = keras.Sequential([keras.Input([None, 5]), layer])
+    inputs, path = sequences(random), str(tmp_path / "model.keras")
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
 def test_it_learns_with_fit(random):
     inputs = random.integers(0, 2, size=(32, 6, 3)).astype("float32")
     targets = np.roll(inputs, 1, axis=1)
