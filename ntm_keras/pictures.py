@@ -17,9 +17,9 @@ _BORDER = 4
 
 DESCRIPTIONS = {
     "read_weightings": "Where each read head reads: memory locations down, time across, heads side "
-    "by side. Dark 0, bright 1.",
+    "by side. Dark 0, bright the largest weight.",
     "write_weightings": "Where each write head writes: memory locations down, time across, heads "
-    "side by side. Dark 0, bright 1.",
+    "side by side. Dark 0, bright the largest weight.",
     "read_vectors": "What each read head reads: components down, time across, heads side by side. "
     "Blue -1, white 0, red 1.",
     "add_vectors": "What each write head adds: components down, time across, heads side by side. "
@@ -79,17 +79,24 @@ def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
 def draw_trace(trace: Trace) -> dict[str, np.ndarray]:
     """The first sequence of a trace: weightings, vectors and memory, as `DESCRIPTIONS` says."""
     return {
-        "read_weightings": _heads_over_time(trace.read_weightings[0], 0, SEQUENTIAL),
-        "write_weightings": _heads_over_time(trace.write_weightings[0], 0, SEQUENTIAL),
-        "read_vectors": _heads_over_time(trace.read_vectors[0], -1, DIVERGING),
-        "add_vectors": _heads_over_time(trace.add_vector[0], -1, DIVERGING),
+        "read_weightings": _weightings_over_time(trace.read_weightings[0]),
+        "write_weightings": _weightings_over_time(trace.write_weightings[0]),
+        "read_vectors": _heads_over_time(trace.read_vectors[0], -1, 1, DIVERGING),
+        "add_vectors": _heads_over_time(trace.add_vector[0], -1, 1, DIVERGING),
         "memory": heatmap(trace.memory[0, -1], -1, 1, DIVERGING),
     }
 
 
-def _heads_over_time(values: np.ndarray, low: float, palette: Sequence[str]) -> np.ndarray:
+def _weightings_over_time(weightings: np.ndarray) -> np.ndarray:
+    return _heads_over_time(weightings, 0, np.max(weightings), SEQUENTIAL)
+
+
+def _heads_over_time(
+    values: np.ndarray, low: float, high: float, palette: Sequence[str]
+) -> np.ndarray:
     """`(time, heads, rows)` as a picture with time across, heads side by side."""
-    return stack([heatmap(head.T, low, 1, palette) for head in np.moveaxis(values, 1, 0)], axis=1)
+    heads = np.moveaxis(values, 1, 0)
+    return stack([heatmap(head.T, low, high, palette) for head in heads], axis=1)
 
 
 def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:
