@@ -6,7 +6,7 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -97,14 +97,14 @@ def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
     import ntm_keras
     from ntm_keras.keras_compat import IS_KERAS_2, keras
 
-    network = make_network(task)
+    layers = make_layers(task)
     inputs = keras.Input([None, task.input_width], name="inputs")
     steps = keras.Input([None], name="steps")
-    parts = parts_of_a_batch(network)
-    in_training = ntm_keras.SideBySide(network, parts) if parts else network
+    parts = parts_of_a_batch(layers[0])
+    in_training = [ntm_keras.SideBySide(layers[0], parts), *layers[1:]] if parts else layers
     # Keras 2's LSTM takes truth values only.
     mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
-    outputs = in_training(inputs, mask=mask)
+    outputs = answers(in_training, inputs, mask)
     trainer = (
         ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
         if FLAGS.weight_noise
@@ -121,11 +121,11 @@ def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
         jit_compile=FLAGS.xla and not parts and not is_shared,
         steps_per_execution=1 if is_shared and not IS_KERAS_2 else steps_per_call,
     )
-    return keras.Model(inputs, network(inputs)), trainer
+    return keras.Model(inputs, answers(layers, inputs)), trainer
 
 
-def parts_of_a_batch(network: Callable) -> int:
-    """Of how many parts of a batch the network is to be compiled each by itself.
+def parts_of_a_batch(layer: Any) -> int:
+    """Of how many parts of a batch the layer is to be compiled each by itself.
 
     Parts keep the cores of a CPU busy. 0: the whole training step is compiled, or nothing is.
     """
@@ -133,7 +133,7 @@ def parts_of_a_batch(network: Callable) -> int:
 
     from ntm_keras.side_by_side import can_wrap
 
-    if not FLAGS.xla or not can_wrap(network):
+    if not FLAGS.xla or not can_wrap(layer):
         return 0
     if tf.distribute.has_strategy():  # A device has a part already; XLA cannot compile the sharing.
         return 1
@@ -143,35 +143,44 @@ def parts_of_a_batch(network: Callable) -> int:
     return parts if parts > 1 else 0
 
 
-def make_network(task: Task) -> Callable:
-    """What leads from inputs, and a mask of the steps that matter, to logits."""
+def make_layers(task: Task) -> list[Any]:
+    """The layers that lead from inputs to logits: a machine, or LSTMs, and, but for the NTM, which
+    has its own, a projection."""
     import ntm_keras
     from ntm_keras.keras_compat import keras
 
     if FLAGS.model == "ntm":
-        return ntm_keras.NTM(
-            **_arguments_of(ntm_keras.NTMCell),
-            output_dim=task.output_width,
-            return_sequences=True,
-            zero_output_for_mask=True,
-            name="ntm",
-        )
-    if FLAGS.model == "mann":
-        machine = _arguments_of(ntm_keras.MANNCell)
-        layers = [ntm_keras.MANN(**machine, return_sequences=True, name="mann")]
-    else:
-        layers = [
-            keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
-            for index in range(FLAGS.lstm_layers)
+        return [
+            ntm_keras.NTM(
+                **_arguments_of(ntm_keras.NTMCell),
+                output_dim=task.output_width,
+                return_sequences=True,
+                zero_output_for_mask=True,
+                name="ntm",
+            )
         ]
     projection = keras.layers.Dense(task.output_width, name="projection")
+    if FLAGS.model == "mann":
+        machine = _arguments_of(ntm_keras.MANNCell)
+        mann = ntm_keras.MANN(
+            **machine, return_sequences=True, zero_output_for_mask=True, name="mann"
+        )
+        return [mann, projection]
+    lstms = [
+        keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
+        for index in range(FLAGS.lstm_layers)
+    ]
+    return [*lstms, projection]
 
-    def network(inputs, mask=None):
-        for layer in layers:
-            inputs = layer(inputs, mask=mask)
-        return projection(inputs)
 
-    return network
+def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
+    """The logits that layers make of inputs, and of a mask of the steps that matter."""
+    from ntm_keras.keras_compat import keras
+
+    for layer in layers:
+        has_time = not isinstance(layer, keras.layers.Dense)
+        inputs = layer(inputs, mask=mask) if has_time else layer(inputs)
+    return inputs
 
 
 def _arguments_of(cell_class: Any) -> dict[str, Any]:

@@ -244,15 +244,19 @@ class KeptOfContent(NamedTuple):
 
 
 def address_by_content(
-    memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor
+    memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor, is_bounded: bool = True
 ) -> tuple[tf.Tensor, KeptOfContent]:
-    """w^c, eq (5)."""
+    """w^c, eq (5); `is_bounded`: whether no key strength can be more than 10."""
     inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + NORM_EPSILON)
     similarity = along_width(memory, key) * _inverse_norms(key, inverse_norm)
-    # A similarity is at most 1, and a key strength at most 10: the sum can neither overflow nor
-    # vanish, and no maximum has to be found.
-    power = tf.exp(key_strength[:, :, tf.newaxis] * (similarity - 1))
-    weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
+    strength = key_strength[:, :, tf.newaxis]
+    if is_bounded:
+        # A similarity is at most 1, and a key strength at most 10: the sum can neither overflow
+        # nor vanish, and no maximum has to be found.
+        power = tf.exp(strength * (similarity - 1))
+        weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
+    else:
+        weighting = softmax(strength * similarity)
     return weighting, KeptOfContent(inverse_norm, similarity, weighting)
 
 

@@ -1,28 +1,30 @@
-"""The loop over time of the `NTM` layer under Keras 3: the same numbers as the cell's, sooner.
+"""The loops over time of `NTM` and `MANN` under Keras 3: the same numbers as the cells', sooner.
 
 `keras.layers.RNN` leaves the gradient of its loop to automatic differentiation, which stores what
-every operation of every step computed. This loop brings a gradient of its own:
+every operation of every step computed. These loops bring a gradient of their own:
 
-* A step keeps what the gradient needs; the loop back through time is written by hand
-  (analytic.py).
+* A step keeps what the gradient needs; the loop back through time is written by hand.
 * Weights are used once: the inputs are multiplied by theirs before the loop, the outputs after it,
   and the weights' gradients are summed over all steps by one matrix product.
 * What the way back needs of a step alone is worked out for all steps at once.
-* What a step writes is written when the next one begins, since its reads come before its write:
-  so the memory is changed in place. The same holds of its gradient, on the way back.
+* What a step writes is written when the next one begins: so the memory is changed in place. The
+  same holds of its gradient, on the way back.
 * The loop ends with the last step that the mask asks for.
+
+Here is what the machines have in common: the controller, and the way through the steps. What their
+heads do stands in ntm_loop.py and mann_loop.py, and the pieces of both in analytic.py.
 
 Tensors are `(time, batch, ..)` here, and the memory is `(batch, memory_vector_dim, memory_size)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from ntm_keras import analytic
-from ntm_keras.heads import HeadParameters
 
 
 class Weights(NamedTuple):
@@ -42,15 +44,6 @@ class Weights(NamedTuple):
     projection_bias: tf.Tensor
 
 
-class State(NamedTuple):
-    """An `NTMState`, with the memory transposed."""
-
-    controller_state: list[tf.Tensor]
-    read_vectors: tf.Tensor
-    weightings: tf.Tensor
-    memory: tf.Tensor
-
-
 class Kept(NamedTuple):
     """What a step keeps for its gradient; the lists have one tensor for each controller layer.
 
@@ -60,12 +53,8 @@ class Kept(NamedTuple):
         carries: The carries of LSTM layers before the step.
         output: The controller's output.
         read_vectors: r_t.
-        memory: M_{t-1}, which the step reads.
-        previous_weightings: w_{t-1}.
-        weightings: w_t.
-        heads: The heads' parameters.
-        content: What addressing by content keeps.
-        location: What addressing by location keeps; empty where there is none.
+        memory: M_{t-1}.
+        heads: What the heads keep besides.
     """
 
     layer_inputs: list[tf.Tensor]
@@ -74,128 +63,78 @@ class Kept(NamedTuple):
     output: tf.Tensor
     read_vectors: tf.Tensor
     memory: tf.Tensor
-    previous_weightings: tf.Tensor
-    weightings: tf.Tensor
-    heads: analytic.SquashedHeads
-    content: analytic.KeptOfContent
-    location: Any
+    heads: Any
 
 
 class Prepared(NamedTuple):
     """What the way back needs of all steps, worked out at once before it begins.
 
     Attributes:
-        parameters: The heads' parameters.
-        head_slopes: Their slopes, see `analytic.head_slopes`.
         layer_slopes: Of each layer of the controller, from the gradient by its output to that by
             what its kernel makes; of an LSTM `analytic.LSTMSlopes`.
-        sharpening_slope: See there; empty where there is no addressing by location.
+        heads: What the heads need.
     """
 
-    parameters: HeadParameters
-    head_slopes: tf.Tensor
     layer_slopes: list[Any]
-    sharpening_slope: Any
-
-
-class TowardsMemoryBefore(NamedTuple):
-    """What leads from the gradient by the memory after a step to that by the memory it saw.
-
-    It is used when the loop back has arrived at the step before: see the module's docstring.
-    """
-
-    erase_vector: tf.Tensor
-    write_weightings: tf.Tensor
-    d_read_vectors: tf.Tensor
-    read_weightings: tf.Tensor
-    key: tf.Tensor
-    d_dot: tf.Tensor
-    decay: tf.Tensor
-
-    def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        """The gradient by the memory that the step saw, from that by the memory after it."""
-        by_reads = analytic.outer(self.d_read_vectors, self.read_weightings)
-        by_addressing = analytic.outer(self.key, self.d_dot)
-        return (
-            analytic.erase(d_memory, analytic.outer(self.erase_vector, self.write_weightings))
-            + tf.add_n([*by_reads, *by_addressing])
-            - memory * self.decay[:, tf.newaxis, :]
-        )
+    heads: Any
 
 
 def can_run(cell: Any) -> bool:
-    """Whether the loop knows the cell's controller, and its dtype needs no widening."""
+    """Whether a loop knows the cell's controller, and its dtype needs no widening."""
     named = cell.controller_name is not None
     return named and cell.compute_dtype == cell.variable_dtype in ("float32", "float64")
 
 
-def run(
-    cell: Any, sequences: tf.Tensor, initial_state: list[tf.Tensor], mask: tf.Tensor | None
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Runs a built cell, for which `can_run` holds, over sequences.
+class Loop:
+    """The loop, forward and back, of a built cell for which `can_run` holds.
+
+    A subclass does what the heads do: see its hooks at the end. Its states are the cell's own
+    NamedTuples, with the memory transposed.
 
     Args:
-        cell: The `NTMCell`.
-        sequences: `(batch, time, features)`.
-        initial_state: The flat list of states.
+        cell: The cell.
         mask: `(batch, time)`, bool; a step where it is False changes nothing.
-
-    Returns:
-        The outputs `(batch, time, output_dim)`, of no meaning where the mask is False, and the
-        flat list of the states after the last step.
     """
-    state = State(*cell.unpack_state(initial_state, sequences.shape[0]))
-    # Shapes must not change in the loop: whoever knows the batch size tells it the other.
-    batch_size = state.weightings.shape[0] or sequences.shape[0]
-    sequences = tf.ensure_shape(sequences, [batch_size, None, None])
-    inputs, weights = _enter(cell, tf.transpose(sequences, [1, 0, 2]))
-    state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
-    mask = None if mask is None else tf.transpose(mask)
-    outputs, read_vectors, state = _Loop(cell, mask).run(inputs, weights, state)
-    if cell.output_source == "controller_and_reads":
-        outputs = tf.concat([outputs, _merge_heads(read_vectors)], axis=-1)
-    state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
-    return cell.output_projection(tf.transpose(outputs, [1, 0, 2])), cell.pack_state(state)
 
-
-def _enter(cell: Any, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
-    """The inputs of all steps times the weights that are theirs, and the weights of a step."""
-    layers = getattr(cell.controller, "layers", None) or getattr(
-        cell.controller, "cells", [cell.controller]
-    )
-    below = [tf.convert_to_tensor(layer.kernel) for layer in layers]
-    biases = [tf.convert_to_tensor(layer.bias) for layer in layers]
-    width = inputs.shape[-1]
-    entering, below[0] = below[0][:width], below[0][width:]
-    kernels = [
-        tf.concat([kernel, tf.convert_to_tensor(layer.recurrent_kernel)], axis=0)
-        if hasattr(layer, "recurrent_kernel")
-        else kernel
-        for kernel, layer in zip(below, layers)
-    ]
-    projection = [tf.convert_to_tensor(each) for each in cell.parameter_projection.weights]
-    return tf.tensordot(inputs, entering, 1) + biases[0], Weights(kernels, biases[1:], *projection)
-
-
-class _Loop:
-    """The loop, forward and back, for a cell and a mask `(time, batch)`."""
-
-    def __init__(self, cell: Any, mask: tf.Tensor | None):
+    def __init__(self, cell: Any, mask: tf.Tensor | None = None):
+        self._cell = cell
         self._is_lstm = cell.controller_name in analytic.LSTMS
         if self._is_lstm:
             self._lstm, self._lstm_slopes = analytic.LSTMS[cell.controller_name]
         self._is_recurrent = cell.controller_name != "feedforward"
-        self._by_location = cell.addressing_mode == "content_and_location"
-        self._memory_size = cell.memory_size
-        self._write_order = cell.write_order
-        self._mask = mask
-        self._sizes = analytic.HeadSizes(
-            cell.read_head_num, cell.write_head_num, cell.memory_vector_dim, cell.shift_range
-        )
+        self._mask = None if mask is None else tf.transpose(mask)
 
     def run(
-        self, inputs: tf.Tensor, weights: Weights, state: State
-    ) -> tuple[tf.Tensor, tf.Tensor, State]:
+        self, sequences: tf.Tensor, initial_state: list[tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Runs the cell over sequences.
+
+        Args:
+            sequences: `(batch, time, features)`.
+            initial_state: The flat list of states.
+
+        Returns:
+            The controller's outputs `(batch, time, rnn_size)` and all read vectors `(batch, time,
+            read_width)`, of no meaning where the mask is False, and the flat list of the states
+            after the last step.
+        """
+        cell = self._cell
+        state = cell.unpack_state(initial_state, sequences.shape[0])
+        # Shapes must not change in the loop: whoever knows the batch size tells it the other.
+        batch_size = state.memory.shape[0] or sequences.shape[0]
+        sequences = tf.ensure_shape(sequences, [batch_size, None, None])
+        inputs, weights = _enter(cell, tf.transpose(sequences, [1, 0, 2]))
+        state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
+        outputs, read_vectors, state = self._run(inputs, weights, state)
+        state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
+        outputs, read_vectors = (
+            tf.transpose(each, [1, 0, 2]) for each in (outputs, _merge_heads(read_vectors))
+        )
+        return outputs, read_vectors, cell.pack_state(state)
+
+    def _run(
+        self, inputs: tf.Tensor, weights: Weights, state: Any
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """The controller's outputs, the read vectors, and the state after the last step."""
         arguments = (inputs, weights, state)
 
@@ -216,12 +155,10 @@ class _Loop:
 
     # Forward
 
-    def _forward(self, inputs: tf.Tensor, weights: Weights, state: State) -> tuple[Kept, State]:
+    def _forward(self, inputs: tf.Tensor, weights: Weights, state: Any) -> tuple[Kept, Any]:
         """What the steps keep, `(time, ..)` each, and the state after the last one."""
         time, steps = self._time_and_steps(inputs)
-        no_vectors = tf.zeros_like(
-            tf.repeat(state.read_vectors[:, :1], self._sizes.write_heads, axis=1)
-        )
+        first = state, self._nothing_to_write(state), self._arrays(inputs, weights, time)
 
         def body(t, state, unwritten, arrays):
             state, unwritten, kept = self._step(t, inputs[t], weights, state, unwritten)
@@ -231,7 +168,7 @@ class _Loop:
         _, state, unwritten, arrays = tf.while_loop(
             lambda t, *_: t < steps,
             body,
-            (tf.constant(0), state, (no_vectors, no_vectors), self._arrays(inputs, weights, time)),
+            (tf.constant(0), *first),
             maximum_iterations=time,
         )
         kept = tf.nest.map_structure(lambda array: array.stack(), arrays)
@@ -247,66 +184,42 @@ class _Loop:
 
     def _arrays(self, inputs: tf.Tensor, weights: Weights, time: Any) -> Kept:
         """Where the steps keep what they keep."""
-        size, sizes = self._memory_size, self._sizes
-        heads, width = sizes.read_heads + sizes.write_heads, sizes.memory_vector_dim
+        cell = self._cell
 
         def array(*shape):
             return tf.TensorArray(inputs.dtype, time, element_shape=[inputs.shape[1], *shape])
 
         units, projected = weights.projection_kernel.shape
-        by_location = (array(heads, size), array(heads, size))
         return Kept(
             layer_inputs=[array(kernel.shape[0]) for kernel in weights.kernels],
             activations=[array(kernel.shape[1]) for kernel in weights.kernels],
             carries=[array(units) for _ in weights.kernels] if self._is_lstm else [],
             output=array(units),
-            read_vectors=array(sizes.read_heads, width),
-            memory=array(width, size),
-            previous_weightings=array(heads, size),
-            weightings=array(heads, size),
-            heads=analytic.SquashedHeads(
-                array(projected), array(heads, 2 * sizes.shift_range + 1), array(heads)
-            ),
-            content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
-            location=analytic.KeptOfLocation(*by_location) if self._by_location else (),
+            read_vectors=array(*cell.state_shapes["read_vectors"]),
+            memory=array(cell.memory_vector_dim, cell.memory_size),
+            heads=self._arrays_of_heads(array, projected),
         )
 
     def _step(
-        self, t: tf.Tensor, inputs: tf.Tensor, weights: Weights, state: State, unwritten: Any
-    ) -> tuple[State, Any, Kept]:
-        """A step: the state after it, its erase and add vectors, and what it keeps."""
-        memory = self._write(state, unwritten)
+        self, t: tf.Tensor, inputs: tf.Tensor, weights: Weights, state: Any, unwritten: Any
+    ) -> tuple[Any, Any, Kept]:
+        """A step: the state after it, what it has to write, and what it keeps."""
+        state = state._replace(memory=self._write(state, unwritten))
         output, controller, of_controller = self._controller(inputs, weights, state)
-        squashed = analytic.squash(
-            tf.matmul(output, weights.projection_kernel) + weights.projection_bias, self._sizes
-        )
-        parameters = analytic.head_parameters(squashed, self._sizes)
-        weightings, content = analytic.address_by_content(
-            memory, parameters.key, parameters.key_strength
-        )
-        location: Any = ()
-        if self._by_location:
-            weightings, location = analytic.address_by_location(
-                weightings, state.weightings, parameters
-            )
-        read_vectors = analytic.along_locations(memory, self._split(weightings)[0])
+        projection = tf.matmul(output, weights.projection_kernel) + weights.projection_bias
+        after, unwritten, of_heads = self._heads(projection, state)
         kept = Kept(
             *of_controller,
             output=output,
-            read_vectors=read_vectors,
-            memory=memory,
-            previous_weightings=state.weightings,
-            weightings=weightings,
-            heads=squashed,
-            content=content,
-            location=location,
+            read_vectors=after.read_vectors,
+            memory=state.memory,
+            heads=of_heads,
         )
-        after = State(controller, read_vectors, weightings, memory)
-        unwritten = parameters.erase_vector, parameters.add_vector
-        return self._where(t, after, state._replace(memory=memory)), self._where(t, unwritten), kept
+        after = after._replace(controller_state=controller)
+        return self._where(t, after, state), self._where(t, unwritten), kept
 
     def _controller(
-        self, inputs: tf.Tensor, weights: Weights, state: State
+        self, inputs: tf.Tensor, weights: Weights, state: Any
     ) -> tuple[tf.Tensor, list[tf.Tensor], tuple[list, list, list]]:
         """The controller's output, its state, and what its layers keep: inputs, activations and
         carries."""
@@ -328,11 +241,6 @@ class _Loop:
                 new_states += [below] if self._is_recurrent else []
         return below, new_states, (layer_inputs, activations, carries)
 
-    def _write(self, state: State, unwritten: Any) -> tf.Tensor:
-        erase_vector, add_vector = unwritten
-        _, weightings = self._split(state.weightings)
-        return analytic.write(state.memory, weightings, erase_vector, add_vector, self._write_order)
-
     # Back
 
     def _backward(
@@ -341,8 +249,8 @@ class _Loop:
         kept: Kept,
         d_output: tf.Tensor,
         d_read_vectors: tf.Tensor,
-        d_state: State,
-    ) -> tuple[tf.Tensor, Weights, State]:
+        d_state: Any,
+    ) -> tuple[tf.Tensor, Weights, Any]:
         """The gradients by the inputs, the weights and the state before the first step."""
         time, steps = self._time_and_steps(kept.output)
         transposed = tf.nest.map_structure(tf.transpose, weights._replace(biases=[]))
@@ -372,7 +280,7 @@ class _Loop:
         _, d_state, towards, arrays = tf.while_loop(
             lambda t, *_: t >= 0,
             body,
-            (tf.convert_to_tensor(steps) - 1, d_state, self._nowhere(kept), arrays),
+            (tf.convert_to_tensor(steps) - 1, d_state, self._nowhere(kept.heads), arrays),
             maximum_iterations=time,
         )
         d_products = [_rows(array.stack()) for array in arrays]
@@ -388,36 +296,11 @@ class _Loop:
 
     def _prepare(self, kept: Kept) -> Prepared:
         """What needs nothing but what was kept of a step."""
-        parameters = analytic.head_parameters(kept.heads, self._sizes)
         if self._is_lstm:
             layer_slopes = [*map(self._lstm_slopes, kept.activations, kept.carries)]
         else:
             layer_slopes = [1 - activation**2 for activation in kept.activations]
-        sharpening_slope: Any = ()
-        if self._by_location:
-            sharpening_slope = analytic.sharpening_slope(kept.location, parameters.sharpening)
-        return Prepared(
-            parameters,
-            analytic.head_slopes(kept.heads, self._sizes),
-            layer_slopes,
-            sharpening_slope,
-        )
-
-    def _nowhere(self, kept: Kept) -> TowardsMemoryBefore:
-        """Leaves a gradient as it is."""
-        sizes = self._sizes
-        weightings = tf.zeros_like(kept.weightings[0])
-        reads, writes = self._split(weightings)
-        vector = tf.zeros_like(kept.read_vectors[0, :, :1])
-        return TowardsMemoryBefore(
-            erase_vector=tf.repeat(vector, sizes.write_heads, axis=1),
-            write_weightings=writes,
-            d_read_vectors=tf.repeat(vector, sizes.read_heads, axis=1),
-            read_weightings=reads,
-            key=tf.repeat(vector, sizes.read_heads + sizes.write_heads, axis=1),
-            d_dot=weightings,
-            decay=weightings[:, 0],
-        )
+        return Prepared(layer_slopes, self._prepare_heads(kept.heads))
 
     def _step_back(
         self,
@@ -426,77 +309,20 @@ class _Loop:
         kept: Kept,
         prepared: Prepared,
         d_output: tf.Tensor,
-        d_after: State,
-    ) -> tuple[State, TowardsMemoryBefore, list[tf.Tensor]]:
+        d_after: Any,
+    ) -> tuple[Any, Any, list[tf.Tensor]]:
         """A step back: the gradients by the state before, but for its memory; what leads the
         memory's there; and the gradients by the products of the weights."""
-        parameters = prepared.parameters
-        reads, writes = self._split(kept.weightings)
-        by_write = analytic.write_gradient(
-            kept.memory,
-            writes,
-            parameters.erase_vector,
-            parameters.add_vector,
-            self._write_order,
-            d_after.memory,
-        )
-        # A masked step passes all gradients by.
-        d_write_weightings, d_erase, d_add = self._where(t, by_write)
-        d_controller, d_read_vectors, d_weightings = self._where(t, d_after[:3])
-        d_weightings += tf.concat(
-            [analytic.along_width(kept.memory, d_read_vectors), d_write_weightings], axis=1
-        )
-        d_addressing, d_previous, d_dot, decay = self._address_back(kept, prepared, d_weightings)
-        d_projection = analytic.head_parameters_gradient(
-            prepared.head_slopes,
-            parameters.shift_weighting,
-            d_addressing._replace(erase_vector=d_erase, add_vector=d_add),
-        )
+        d_before, d_projection, towards = self._heads_back(t, kept, prepared.heads, d_after)
         d_output += tf.matmul(d_projection, transposed.projection_kernel)
         d_controller, d_reads_before, d_preactivations = self._controller_back(
-            transposed, prepared.layer_slopes, d_output, d_controller
+            transposed,
+            prepared.layer_slopes,
+            d_output,
+            self._where(t, d_after.controller_state),
         )
-        d_before = State(d_controller, d_reads_before, d_previous, d_after.memory)
-        towards = TowardsMemoryBefore(
-            erase_vector=self._where(t, parameters.erase_vector),
-            write_weightings=writes,
-            d_read_vectors=d_read_vectors,
-            read_weightings=reads,
-            key=parameters.key,
-            d_dot=d_dot,
-            decay=decay,
-        )
+        d_before = d_before._replace(controller_state=d_controller, read_vectors=d_reads_before)
         return self._where(t, d_before, d_after), towards, [*d_preactivations, d_projection]
-
-    def _address_back(
-        self, kept: Kept, prepared: Prepared, d_weightings: tf.Tensor
-    ) -> tuple[HeadParameters, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The gradients by the parameters of addressing and by the weightings before, and the
-        factors of that by the memory."""
-        parameters = prepared.parameters
-        d_content, d_previous = d_weightings, tf.zeros_like(d_weightings)
-        d_location = [tf.zeros_like(each) for each in parameters[2:5]]
-        if self._by_location:
-            d_content, d_previous, *d_location = analytic.address_by_location_gradient(
-                kept.content.weighting,
-                kept.previous_weightings,
-                parameters,
-                kept.location,
-                prepared.sharpening_slope,
-                kept.weightings,
-                d_weightings,
-            )
-        d_key, d_key_strength, d_dot, decay = analytic.address_by_content_gradient(
-            kept.memory, parameters.key, parameters.key_strength, kept.content, d_content
-        )
-        d_parameters = parameters._replace(
-            key=d_key,
-            key_strength=d_key_strength,
-            interpolation_gate=d_location[0],
-            shift_weighting=d_location[1],
-            sharpening=d_location[2],
-        )
-        return d_parameters, d_previous, d_dot, decay
 
     def _controller_back(
         self, transposed: Weights, slopes: list[Any], d_output: tf.Tensor, d_state: list[tf.Tensor]
@@ -522,15 +348,10 @@ class _Loop:
                 d_inputs, d_own = d_inputs[:, :-units], d_inputs[:, -units:]
                 d_state_before[:0] = [d_own, *d_carry]
             d_output = d_inputs
-        sizes = self._sizes
-        d_read_vectors = tf.reshape(d_output, [-1, sizes.read_heads, sizes.memory_vector_dim])
+        d_read_vectors = tf.reshape(d_output, [-1, *self._cell.state_shapes["read_vectors"]])
         return d_state_before, d_read_vectors, d_preactivations
 
     # Both
-
-    def _split(self, weightings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The weightings of the read heads and of the write heads."""
-        return weightings[:, : self._sizes.read_heads], weightings[:, self._sizes.read_heads :]
 
     def _where(self, t: tf.Tensor, new: Any, old: Any = None) -> Any:
         """A structure of tensors where the mask of the step holds; elsewhere another, or zero."""
@@ -543,6 +364,62 @@ class _Loop:
             return tf.where(tf.reshape(mask, [-1] + [1] * (new.shape.rank - 1)), new, old)
 
         return tf.nest.map_structure(where, new, old)
+
+    # What the heads do
+
+    def _nothing_to_write(self, state: Any) -> Any:
+        """What a step has to write that writes nothing."""
+        raise NotImplementedError
+
+    def _write(self, state: Any, unwritten: Any) -> tf.Tensor:
+        """The memory, when what the step before had to write is written."""
+        raise NotImplementedError
+
+    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray], projected: int) -> Any:
+        """Where the heads keep what they keep; `array` makes one from the shape for a sequence,
+        and `projected` is how many numbers the controller gives out for them."""
+        raise NotImplementedError
+
+    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, Any]:
+        """The state after the step, but for its controller and what it writes; what it has to
+        write; and what is kept."""
+        raise NotImplementedError
+
+    def _prepare_heads(self, kept: Any) -> Any:
+        """What the way back through the heads needs nothing for but what was kept of a step."""
+        raise NotImplementedError
+
+    def _nowhere(self, kept: Any) -> Any:
+        """A `towards` that leaves the gradient by the memory as it is."""
+        raise NotImplementedError
+
+    def _heads_back(
+        self, t: tf.Tensor, kept: Kept, prepared: Any, d_after: Any
+    ) -> tuple[Any, tf.Tensor, Any]:
+        """A step back through the heads: the gradients by the state before, but for controller
+        and read vectors, and with that by the memory after; the gradient by the projection; and
+        `towards`, whose method `before` leads from the gradient by the memory after the step and
+        the memory before to the gradient by the latter."""
+        raise NotImplementedError
+
+
+def _enter(cell: Any, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
+    """The inputs of all steps times the weights that are theirs, and the weights of a step."""
+    layers = getattr(cell.controller, "layers", None) or getattr(
+        cell.controller, "cells", [cell.controller]
+    )
+    below = [tf.convert_to_tensor(layer.kernel) for layer in layers]
+    biases = [tf.convert_to_tensor(layer.bias) for layer in layers]
+    width = inputs.shape[-1]
+    entering, below[0] = below[0][:width], below[0][width:]
+    kernels = [
+        tf.concat([kernel, tf.convert_to_tensor(layer.recurrent_kernel)], axis=0)
+        if hasattr(layer, "recurrent_kernel")
+        else kernel
+        for kernel, layer in zip(below, layers)
+    ]
+    projection = [tf.convert_to_tensor(each) for each in cell.parameter_projection.weights]
+    return tf.tensordot(inputs, entering, 1) + biases[0], Weights(kernels, biases[1:], *projection)
 
 
 def _merge_heads(vectors: tf.Tensor) -> tf.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from ntm_keras import arguments, controllers
+from ntm_keras import arguments, controllers, loop
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
 
 
@@ -267,8 +267,26 @@ class MemoryLayer(keras.layers.RNN):
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
+        """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
         sequences = arguments.real("sequences", sequences, self.compute_dtype)
-        return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        if self.unroll or not loop.can_run(self.cell):
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        if mask is not None:
+            mask = tf.reshape(tf.cast(mask, tf.bool), tf.shape(sequences)[:2])
+        if self.go_backwards:
+            sequences = tf.reverse(sequences, [1])
+            mask = None if mask is None else tf.reverse(mask, [1])
+        outputs, states = self.run_loop(sequences, initial_state, mask)
+        if mask is not None:
+            outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
+        return outputs[:, -1], outputs, states
+
+    def run_loop(
+        self, sequences: tf.Tensor, initial_state: list[tf.Tensor], mask: tf.Tensor | None
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The cell's outputs over sequences, of no meaning where the mask is False, and its states
+        after the last step."""
+        raise NotImplementedError
 
     def reset_state(self) -> None:
         """Sets the state of a stateful layer to the cell's initial state."""
@@ -301,6 +319,16 @@ class MemoryLayer(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> MemoryLayer:
         return cls(**config)
+
+
+def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
+    """The outputs, with zeros or the last output that counts where the mask is False."""
+    if not zero:
+        steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
+        last = tf.scan(tf.maximum, tf.transpose(steps))
+        mask = tf.transpose(last) > 0
+        outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
+    return tf.where(mask[:, :, tf.newaxis], outputs, 0)
 
 
 def in_wide_precision(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:

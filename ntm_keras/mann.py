@@ -9,14 +9,13 @@ import tensorflow as tf
 from ntm_keras import addressing, arguments, memory
 from ntm_keras.keras_compat import serializable
 from ntm_keras.machine import MemoryCell, MemoryLayer, in_wide_precision
+from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_locations
+from ntm_keras.mann_loop import MANNLoop
 
 K_STRATEGIES = ("separate", "summary")
 
 # What the memory holds before the first step.
 _EMPTY_MEMORY = 1e-6
-
-# Before the softplus: a learned key strength begins near 1 + softplus(3) = 4.05.
-_KEY_STRENGTH_OFFSET = 3.0
 
 
 class MANNState(NamedTuple):
@@ -36,23 +35,6 @@ class MANNState(NamedTuple):
     read_weightings: tf.Tensor
     usage: tf.Tensor
     memory: tf.Tensor
-
-
-class MANNParameters(NamedTuple):
-    """What the controller emits for the heads in one step.
-
-    Attributes:
-        key: k_t, `(batch, heads, memory_vector_dim)`, between -1 and 1.
-        add_vector: a_t, what is written, of the key's shape and range; with
-            `k_strategy="summary"` the key itself.
-        write_gate: sigma(alpha_t), `(batch, heads)`, between 0 and 1.
-        key_strength: `(batch, heads)`; 1 unless it is learned, then above 1.
-    """
-
-    key: tf.Tensor
-    add_vector: tf.Tensor
-    write_gate: tf.Tensor
-    key_strength: tf.Tensor
 
 
 class MANNStep(NamedTuple):
@@ -189,8 +171,8 @@ class MANNCell(MemoryCell):
         }
 
     @property
-    def _parameter_sizes(self) -> list[int]:
-        """Of each head: key, add vector, write gate and key strength."""
+    def parameter_sizes(self) -> list[int]:
+        """How many numbers of each head are for key, add vector, write gate and key strength."""
         width = self.memory_vector_dim
         return [
             width,
@@ -201,7 +183,7 @@ class MANNCell(MemoryCell):
 
     @property
     def parameter_count(self) -> int:
-        return self.head_num * sum(self._parameter_sizes)
+        return self.head_num * sum(self.parameter_sizes)
 
     @property
     def output_size(self) -> int:
@@ -230,7 +212,7 @@ class MANNCell(MemoryCell):
             The `MANNStep`.
         """
         controller_output, controller_state, projection = self.run_controller(inputs, state)
-        parameters = self._head_parameters(projection)
+        parameters = head_parameters(projection, self.head_num, self.parameter_sizes)
         read_weightings = in_wide_precision(
             addressing.address_by_content, state.memory, parameters.key, parameters.key_strength
         )
@@ -255,19 +237,6 @@ class MANNCell(MemoryCell):
             MANNState(controller_state, read_vectors, read_weightings, usage, new_memory),
         )
 
-    def _head_parameters(self, projection: tf.Tensor) -> MANNParameters:
-        """What the projection, head by head key, add vector, gate and strength, means."""
-        of_heads = tf.reshape(projection, [-1, self.head_num, sum(self._parameter_sizes)])
-        key, add_vector, gate, strength = tf.split(of_heads, self._parameter_sizes, axis=-1)
-        key, write_gate = tf.tanh(key), tf.sigmoid(tf.squeeze(gate, axis=-1))
-        if self.learned_key_strength:
-            key_strength = 1 + tf.nn.softplus(tf.squeeze(strength, axis=-1) + _KEY_STRENGTH_OFFSET)
-        else:
-            key_strength = tf.ones_like(write_gate)
-        is_separate = self.k_strategy == "separate"
-        add_vector = tf.tanh(add_vector) if is_separate else key
-        return MANNParameters(key, add_vector, write_gate, key_strength)
-
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -276,19 +245,6 @@ class MANNCell(MemoryCell):
             "k_strategy": self.k_strategy,
             "learned_key_strength": self.learned_key_strength,
         }
-
-
-def least_used_locations(usage: tf.Tensor, count: int) -> tf.Tensor:
-    """The locations of the smallest usages, `(batch, count)`, the least used one first.
-
-    Among locations that are used equally the last one counts as least used.
-
-    Args:
-        usage: w_t^u, `(batch, memory_size)`.
-        count: How many locations to find.
-    """
-    _, from_the_end = tf.math.top_k(-tf.reverse(usage, [1]), count)
-    return usage.shape[-1] - 1 - from_the_end
 
 
 @serializable
@@ -370,3 +326,7 @@ class MANN(MemoryLayer):
             unroll=unroll,
             **kwargs,
         )
+
+    def run_loop(self, sequences, initial_state, mask):
+        outputs, read_vectors, states = MANNLoop(self.cell, mask).run(sequences, initial_state)
+        return tf.concat([outputs, read_vectors], axis=-1), states

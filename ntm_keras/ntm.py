@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, arguments, heads, loop, memory
+from ntm_keras import addressing, arguments, heads, memory
 from ntm_keras.keras_compat import keras, serializable
 from ntm_keras.machine import MemoryCell, MemoryLayer, copy_of, in_wide_precision
+from ntm_keras.ntm_loop import NTMLoop
 
 ADDRESSING_MODES = ("content_and_location", "content")
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
@@ -422,30 +423,12 @@ class NTM(MemoryLayer):
             **kwargs,
         )
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
-        sequences = arguments.real("sequences", sequences, self.compute_dtype)
-        if self.unroll or not loop.can_run(self.cell):
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        if mask is not None:
-            mask = tf.reshape(tf.cast(mask, tf.bool), tf.shape(sequences)[:2])
-        if self.go_backwards:
-            sequences = tf.reverse(sequences, [1])
-            mask = None if mask is None else tf.reverse(mask, [1])
-        outputs, states = loop.run(self.cell, sequences, initial_state, mask)
-        if mask is not None:
-            outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
-        return outputs[:, -1], outputs, states
-
-
-def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
-    """The outputs, with zeros or the last output that counts where the mask is False."""
-    if not zero:
-        steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
-        last = tf.scan(tf.maximum, tf.transpose(steps))
-        mask = tf.transpose(last) > 0
-        outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
-    return tf.where(mask[:, :, tf.newaxis], outputs, 0)
+    def run_loop(self, sequences, initial_state, mask):
+        loop = NTMLoop(self.cell, mask)
+        outputs, read_vectors, states = loop.run(sequences, initial_state)
+        if self.cell.output_source == "controller_and_reads":
+            outputs = tf.concat([outputs, read_vectors], axis=-1)
+        return self.cell.output_projection(outputs), states
 
 
 def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""A layer around `NTM` that keeps several CPU cores busy."""
+"""A layer around `NTM` or `MANN` that keeps several CPU cores busy."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import tensorflow as tf
 
 from ntm_keras import arguments, loop
 from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
-from ntm_keras.ntm import NTM
+from ntm_keras.machine import MemoryLayer
 
 
 @serializable
 class SideBySide(keras.layers.Wrapper):
     """Computes the parts of a batch side by side, each by a function that XLA has compiled.
 
-    XLA lets a CPU's cores share single operations, and those of an NTM are too small to be shared.
+    XLA lets a CPU's cores share single operations, and those of a machine are too small for that.
     A core for each part of the batch is faster: with two cores and batches of 32 a training step
-    takes a fifth less time. The numbers are the layer's own.
+    of an NTM takes a fifth less time. The numbers are the layer's own.
 
     A model with such a layer is not compiled as a whole: Keras takes `jit_compile=True` back, with
     a warning. Models around the layer itself, to evaluate or to save, share its weights.
 
     Args:
-        layer: An `NTM` of Keras 3 in single or double precision, with one of the controllers that
-            have a name, and neither `stateful` nor `unroll`.
+        layer: An `NTM` or a `MANN` of Keras 3 in single or double precision, with one of the
+            controllers that have a name, and neither `stateful` nor `unroll`.
         parts: Into how many parts to split a batch; at most as many as it has sequences.
         **kwargs: Keras's own, such as `name`.
 
@@ -49,9 +49,9 @@ class SideBySide(keras.layers.Wrapper):
     def __init__(self, layer: Any, parts: int = 2, **kwargs: Any):
         if not can_wrap(layer):
             raise ValueError(
-                "Argument `layer` must be an NTM layer that runs its own loop: under Keras 3, in"
-                " single or double precision, with a controller that has a name, neither stateful"
-                f" nor unrolled. Received: layer={layer!r}"
+                "Argument `layer` must be an NTM or MANN layer that runs its own loop: under Keras"
+                " 3, in single or double precision, with a controller that has a name, neither"
+                f" stateful nor unrolled. Received: layer={layer!r}"
             )
         super().__init__(layer, **kwargs)
         self.parts = arguments.integer("parts", parts, at_least=1)
@@ -87,7 +87,7 @@ class SideBySide(keras.layers.Wrapper):
 def can_wrap(layer: Any) -> bool:
     """Whether the layer's gradient is one that can be compiled apart from its model."""
     return (
-        isinstance(layer, NTM)
+        isinstance(layer, MemoryLayer)
         and not IS_KERAS_2
         and not (layer.stateful or layer.unroll)
         and loop.can_run(layer.cell)

@@ -1,11 +1,13 @@
-"""The layer's own loop against the cell in Keras's loop: the same numbers, the same gradients."""
+"""The layers' own loops against the cells in Keras's loop: the same numbers, the same gradients."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_ntm import CONFIGURATIONS, SIZES, as_text, sequences
+import test_mann
+import test_ntm
+from test_ntm import CONFIGURATIONS, as_text, sequences
 
-from ntm_keras import NTM, NTMCell, loop
+from ntm_keras import MANN, NTM, MANNCell, NTMCell, loop
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
 pytestmark = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
@@ -18,15 +20,24 @@ MACHINES = [
     {"controller": "counting_lstm", "controller_layers": 2},
     {"controller": "lstm", "controller_layers": 2, "read_head_num": 2},
     {"addressing_mode": "content", "write_head_num": 2, "write_order": "simultaneous"},
+    {"head_num": 1},
+    {"head_num": 3, "learned_key_strength": True},
+    {"head_num": 2, "k_strategy": "summary", "gamma": 0.5},
+    {"head_num": 2, "controller": "feedforward", "controller_layers": 2},
+    {"head_num": 8, "controller": "rnn"},
 ]
 
 
 def layer_and_cell(machine, **options):
     """The layer, and a layer of Keras around a cell with the same weights, both in float64."""
-    arguments = {**SIZES, "bias_initializer": "random_normal", **machine, "dtype": "float64"}
-    layer = NTM(**arguments, return_state=True, **options)
+    if "head_num" in machine:
+        layer_class, cell_class, sizes = MANN, MANNCell, test_mann.SIZES
+    else:
+        layer_class, cell_class, sizes = NTM, NTMCell, test_ntm.SIZES
+    arguments = {**sizes, "bias_initializer": "random_normal", **machine, "dtype": "float64"}
+    layer = layer_class(**arguments, return_state=True, **options)
     around_cell = keras.layers.RNN(
-        NTMCell(**arguments), return_state=True, **options, dtype="float64"
+        cell_class(**arguments), return_state=True, **options, dtype="float64"
     )
     for each in (layer, around_cell):
         each.build((3, 5, 7))
@@ -110,8 +121,9 @@ def test_it_goes_backwards(random):
     assert_same(*layer_and_cell({}, go_backwards=True), inputs_of(random))
 
 
-def test_gradients_reach_a_given_initial_state(random):
-    layer, around_cell = layer_and_cell({"read_head_num": 2})
+@pytest.mark.parametrize("machine", [{"read_head_num": 2}, {"head_num": 2}], ids=as_text)
+def test_gradients_reach_a_given_initial_state(random, machine):
+    layer, around_cell = layer_and_cell(machine)
     states = [tf.constant(random.normal(size=(3, n)) ** 2) for n in layer.cell.state_size]
     inputs = inputs_of(random)
 
@@ -119,7 +131,7 @@ def test_gradients_reach_a_given_initial_state(random):
         with tf.GradientTape() as tape:
             tape.watch(states)
             loss = tf.reduce_sum(layer(inputs, initial_state=states)[0] ** 2)
-        return tape.gradient(loss, states)
+        return tape.gradient(loss, states, unconnected_gradients="zero")
 
     for expected, found in zip(gradients(around_cell), gradients(layer)):
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
@@ -127,8 +139,11 @@ def test_gradients_reach_a_given_initial_state(random):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_it_gives_the_same_as_a_graph_of_dynamic_batch_and_time(random, jit_compile, masked):
-    layer, _ = layer_and_cell({}, return_sequences=True)
+@pytest.mark.parametrize("machine", [{}, {"head_num": 2}], ids=as_text)
+def test_it_gives_the_same_as_a_graph_of_dynamic_batch_and_time(
+    random, machine, jit_compile, masked
+):
+    layer, _ = layer_and_cell(machine, return_sequences=True)
     inputs = inputs_of(random)
     mask = tf.sequence_mask([2, 1, 3], 5) if masked else None
 
@@ -177,7 +192,7 @@ class Unserializable(keras.layers.GRUCell):
 
 def test_half_precision_given_controllers_and_unrolling_are_left_to_keras():
     for arguments in ({"dtype": "mixed_bfloat16"}, {"controller": Unserializable(6)}):
-        assert not loop.can_run(NTMCell(**SIZES, **arguments))
-        assert NTM(**SIZES, **arguments)(np.ones([3, 5, 7])).shape == (3, 7)
+        assert not loop.can_run(NTMCell(**test_ntm.SIZES, **arguments))
+        assert NTM(**test_ntm.SIZES, **arguments)(np.ones([3, 5, 7])).shape == (3, 7)
     layer, around_cell = layer_and_cell({}, unroll=True)
     assert_same(layer, around_cell, np.ones([3, 5, 7]))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from ntm_keras import MANN, MANNCell, MANNState, trace
 from ntm_keras.keras_compat import keras
-from ntm_keras.mann import least_used_locations
+from ntm_keras.mann_heads import least_used_locations
 
 SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4, "head_num": 2}
 

@@ -63,7 +63,7 @@ def test_networks_have_about_as_many_weights_as_the_paper_s(name):
     task = task_class(values["task"])()
     with flagsaver.flagsaver(**of_network):
         inputs = keras.Input([None, task.input_width])
-        model = keras.Model(inputs, building.make_network(task)(inputs))
+        model = keras.Model(inputs, building.answers(building.make_layers(task), inputs))
     weights = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     ours, paper, _, _ = PAPER[name]
     assert weights == ours

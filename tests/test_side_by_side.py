@@ -113,7 +113,7 @@ def test_the_machine_in_it_can_be_traced(random):
     ],
 )
 def test_other_layers_are_refused(make):
-    with pytest.raises(ValueError, match="Argument `layer` must be an NTM layer that runs its own"):
+    with pytest.raises(ValueError, match="Argument `layer` must be an NTM or MANN layer that"):
         SideBySide(make())
 
 

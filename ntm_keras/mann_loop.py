@@ -1,0 +1,184 @@
+"""What the heads of the `MANN` do in its loop: see loop.py.
+
+A step reads what it has just written. Here it is read first all the same, as the sum of what is
+read of the memory before, but for the row that is cleared, and of the vectors that are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from ntm_keras import analytic
+from ntm_keras.loop import Kept, Loop
+from ntm_keras.mann_heads import (
+    MANNParameters,
+    head_parameters,
+    head_parameters_gradient,
+    least_used_locations,
+)
+
+
+class Unwritten(NamedTuple):
+    """What a step has to write.
+
+    Attributes:
+        cleared: 1 at the least used location, 0 elsewhere, `(batch, memory_size)`.
+        weightings: w_t^w, `(batch, heads, memory_size)`.
+        add_vector: a_t, `(batch, heads, memory_vector_dim)`.
+    """
+
+    cleared: tf.Tensor
+    weightings: tf.Tensor
+    add_vector: tf.Tensor
+
+
+class KeptOfHeads(NamedTuple):
+    """What a step keeps for its gradient.
+
+    Attributes:
+        previous: w_{t-1}^r.
+        least_used: w_{t-1}^lu, `(batch, memory_size)`.
+        cleared: See `Unwritten`.
+        write_weightings: w_t^w.
+        parameters: The heads' parameters.
+        content: What addressing by content keeps.
+    """
+
+    previous: tf.Tensor
+    least_used: tf.Tensor
+    cleared: tf.Tensor
+    write_weightings: tf.Tensor
+    parameters: MANNParameters
+    content: analytic.KeptOfContent
+
+
+class TowardsMemoryBefore(NamedTuple):
+    """What leads from the gradient by the memory after a step to that by the memory before.
+
+    It is used when the loop back has arrived at the step before: see loop.py.
+    """
+
+    cleared: tf.Tensor
+    key: tf.Tensor
+    d_dot: tf.Tensor
+    decay: tf.Tensor
+
+    def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+        """The gradient by the memory before, from that by the memory after, reads included."""
+        return (
+            d_memory * (1 - self.cleared[:, tf.newaxis, :])
+            + tf.add_n(analytic.outer(self.key, self.d_dot))
+            - memory * self.decay[:, tf.newaxis, :]
+        )
+
+
+class MANNLoop(Loop):
+    """The loop of a `MANNCell`."""
+
+    def _nothing_to_write(self, state: Any) -> Unwritten:
+        return Unwritten(
+            tf.zeros_like(state.usage),
+            tf.zeros_like(state.read_weightings),
+            tf.zeros_like(state.read_vectors),
+        )
+
+    def _write(self, state: Any, unwritten: Unwritten) -> tf.Tensor:
+        added = tf.add_n(analytic.outer(unwritten.add_vector, unwritten.weightings))
+        return state.memory * (1 - unwritten.cleared[:, tf.newaxis, :]) + added
+
+    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray], projected: int) -> KeptOfHeads:
+        heads, size = self._cell.head_num, self._cell.memory_size
+        width = self._cell.memory_vector_dim
+        return KeptOfHeads(
+            previous=array(heads, size),
+            least_used=array(size),
+            cleared=array(size),
+            write_weightings=array(heads, size),
+            parameters=MANNParameters(
+                array(heads, width), array(heads, width), array(heads), array(heads)
+            ),
+            content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
+        )
+
+    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Unwritten, KeptOfHeads]:
+        cell = self._cell
+        parameters = head_parameters(projection, cell.head_num, cell.parameter_sizes)
+        reading, content = analytic.address_by_content(
+            state.memory, parameters.key, parameters.key_strength, is_bounded=False
+        )
+        locations = least_used_locations(state.usage, cell.head_num)
+        marks = tf.one_hot(locations, cell.memory_size, dtype=state.usage.dtype)
+        cleared, least_used = marks[:, 0], tf.reduce_sum(marks, axis=1)
+        gate = parameters.write_gate[:, :, tf.newaxis]
+        writing = gate * state.read_weightings + (1 - gate) * least_used[:, tf.newaxis, :]
+        added = parameters.add_vector
+        shared = tf.matmul(reading, writing, transpose_b=True)
+        read_vectors = analytic.along_locations(
+            state.memory, reading * (1 - cleared[:, tf.newaxis, :])
+        ) + tf.matmul(shared, added)
+        after = state._replace(
+            read_vectors=read_vectors,
+            read_weightings=reading,
+            usage=cell.gamma * state.usage + tf.reduce_sum(reading + writing, axis=1),
+        )
+        kept = KeptOfHeads(state.read_weightings, least_used, cleared, writing, parameters, content)
+        return after, Unwritten(cleared, writing, added), kept
+
+    def _prepare_heads(self, kept: KeptOfHeads) -> tuple:
+        return ()
+
+    def _nowhere(self, kept: KeptOfHeads) -> TowardsMemoryBefore:
+        nothing, weightings = tf.zeros_like(kept.cleared[0]), tf.zeros_like(kept.previous[0])
+        width = self._cell.memory_vector_dim
+        key = tf.repeat(weightings[:, :, :1], width, axis=2)
+        return TowardsMemoryBefore(nothing, key, weightings, nothing)
+
+    def _heads_back(
+        self, t: tf.Tensor, kept: Kept, prepared: tuple, d_after: Any
+    ) -> tuple[Any, tf.Tensor, TowardsMemoryBefore]:
+        of_heads = kept.heads
+        parameters = of_heads.parameters
+        reading, writing = of_heads.content.weighting, of_heads.write_weightings
+        # A masked step passes all gradients by.
+        d_read_vectors, d_reading, d_usage = self._where(
+            t, (d_after.read_vectors, d_after.read_weightings, d_after.usage)
+        )
+        d_usage = d_usage[:, tf.newaxis, :]
+        # By the memory after the step, which is read too.
+        d_memory = d_after.memory + tf.add_n(analytic.outer(d_read_vectors, reading))
+        d_writing, d_add = self._where(
+            t,
+            (
+                analytic.along_width(d_memory, parameters.add_vector),
+                analytic.along_locations(d_memory, writing),
+            ),
+        )
+        d_writing += d_usage
+        kept_rows = 1 - of_heads.cleared[:, tf.newaxis, :]
+        d_reading += d_usage + kept_rows * analytic.along_width(kept.memory, d_read_vectors)
+        d_shared = tf.matmul(d_read_vectors, parameters.add_vector, transpose_b=True)
+        d_reading += tf.matmul(d_shared, writing)
+
+        gate = parameters.write_gate[:, :, tf.newaxis]
+        from_least_used = of_heads.previous - of_heads.least_used[:, tf.newaxis, :]
+        d_key, d_key_strength, d_dot, decay = analytic.address_by_content_gradient(
+            kept.memory, parameters.key, parameters.key_strength, of_heads.content, d_reading
+        )
+        d_gate = tf.reduce_sum(d_writing * from_least_used, axis=-1)
+        d_projection = head_parameters_gradient(
+            parameters,
+            MANNParameters(d_key, d_add, d_gate, d_key_strength),
+            self._cell.parameter_sizes,
+        )
+        towards = TowardsMemoryBefore(
+            self._where(t, of_heads.cleared), parameters.key, d_dot, decay
+        )
+        d_before = d_after._replace(
+            read_weightings=gate * d_writing,
+            usage=self._cell.gamma * d_usage[:, 0],
+            memory=d_memory,
+        )
+        return d_before, d_projection, towards

@@ -1,0 +1,223 @@
+"""What the heads of the `NTM` do in its loop: see loop.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from ntm_keras import analytic
+from ntm_keras.heads import HeadParameters
+from ntm_keras.loop import Kept, Loop
+
+
+class KeptOfHeads(NamedTuple):
+    """What a step keeps for its gradient.
+
+    Attributes:
+        previous_weightings: w_{t-1}.
+        weightings: w_t.
+        squashed: The heads' parameters.
+        content: What addressing by content keeps.
+        location: What addressing by location keeps; empty where there is none.
+    """
+
+    previous_weightings: tf.Tensor
+    weightings: tf.Tensor
+    squashed: analytic.SquashedHeads
+    content: analytic.KeptOfContent
+    location: Any
+
+
+class PreparedOfHeads(NamedTuple):
+    """What the way back needs of all steps, worked out at once before it begins.
+
+    Attributes:
+        parameters: The heads' parameters.
+        slopes: Their slopes, see `analytic.head_slopes`.
+        sharpening_slope: See there; empty where there is no addressing by location.
+    """
+
+    parameters: HeadParameters
+    slopes: tf.Tensor
+    sharpening_slope: Any
+
+
+class TowardsMemoryBefore(NamedTuple):
+    """What leads from the gradient by the memory after a step to that by the memory it saw.
+
+    It is used when the loop back has arrived at the step before: see the module's docstring.
+    """
+
+    erase_vector: tf.Tensor
+    write_weightings: tf.Tensor
+    d_read_vectors: tf.Tensor
+    read_weightings: tf.Tensor
+    key: tf.Tensor
+    d_dot: tf.Tensor
+    decay: tf.Tensor
+
+    def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+        """The gradient by the memory that the step saw, from that by the memory after it."""
+        by_reads = analytic.outer(self.d_read_vectors, self.read_weightings)
+        by_addressing = analytic.outer(self.key, self.d_dot)
+        return (
+            analytic.erase(d_memory, analytic.outer(self.erase_vector, self.write_weightings))
+            + tf.add_n([*by_reads, *by_addressing])
+            - memory * self.decay[:, tf.newaxis, :]
+        )
+
+
+class NTMLoop(Loop):
+    """The loop of an `NTMCell`."""
+
+    def __init__(self, cell: Any, mask: tf.Tensor | None = None):
+        super().__init__(cell, mask)
+        self._by_location = cell.addressing_mode == "content_and_location"
+        self._sizes = analytic.HeadSizes(
+            cell.read_head_num, cell.write_head_num, cell.memory_vector_dim, cell.shift_range
+        )
+
+    def _nothing_to_write(self, state):
+        no_vectors = tf.zeros_like(
+            tf.repeat(state.read_vectors[:, :1], self._sizes.write_heads, axis=1)
+        )
+        return no_vectors, no_vectors
+
+    def _write(self, state, unwritten):
+        erase_vector, add_vector = unwritten
+        _, weightings = self._split(state.weightings)
+        return analytic.write(
+            state.memory, weightings, erase_vector, add_vector, self._cell.write_order
+        )
+
+    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray], projected: int) -> KeptOfHeads:
+        size, sizes = self._cell.memory_size, self._sizes
+        heads = sizes.read_heads + sizes.write_heads
+        by_location = (array(heads, size), array(heads, size))
+        return KeptOfHeads(
+            previous_weightings=array(heads, size),
+            weightings=array(heads, size),
+            squashed=analytic.SquashedHeads(
+                array(projected), array(heads, 2 * sizes.shift_range + 1), array(heads)
+            ),
+            content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
+            location=analytic.KeptOfLocation(*by_location) if self._by_location else (),
+        )
+
+    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, KeptOfHeads]:
+        squashed = analytic.squash(projection, self._sizes)
+        parameters = analytic.head_parameters(squashed, self._sizes)
+        weightings, content = analytic.address_by_content(
+            state.memory, parameters.key, parameters.key_strength
+        )
+        location: Any = ()
+        if self._by_location:
+            weightings, location = analytic.address_by_location(
+                weightings, state.weightings, parameters
+            )
+        read_vectors = analytic.along_locations(state.memory, self._split(weightings)[0])
+        kept = KeptOfHeads(state.weightings, weightings, squashed, content, location)
+        after = state._replace(read_vectors=read_vectors, weightings=weightings)
+        return after, (parameters.erase_vector, parameters.add_vector), kept
+
+    def _prepare_heads(self, kept: KeptOfHeads) -> PreparedOfHeads:
+        parameters = analytic.head_parameters(kept.squashed, self._sizes)
+        sharpening_slope: Any = ()
+        if self._by_location:
+            sharpening_slope = analytic.sharpening_slope(kept.location, parameters.sharpening)
+        slopes = analytic.head_slopes(kept.squashed, self._sizes)
+        return PreparedOfHeads(parameters, slopes, sharpening_slope)
+
+    def _nowhere(self, kept: KeptOfHeads) -> TowardsMemoryBefore:
+        sizes = self._sizes
+        weightings = tf.zeros_like(kept.weightings[0])
+        reads, writes = self._split(weightings)
+        vector = tf.zeros([tf.shape(weightings)[0], 1, sizes.memory_vector_dim], weightings.dtype)
+        vector = tf.ensure_shape(vector, [weightings.shape[0], 1, sizes.memory_vector_dim])
+        return TowardsMemoryBefore(
+            erase_vector=tf.repeat(vector, sizes.write_heads, axis=1),
+            write_weightings=writes,
+            d_read_vectors=tf.repeat(vector, sizes.read_heads, axis=1),
+            read_weightings=reads,
+            key=tf.repeat(vector, sizes.read_heads + sizes.write_heads, axis=1),
+            d_dot=weightings,
+            decay=weightings[:, 0],
+        )
+
+    def _heads_back(
+        self, t: tf.Tensor, kept: Kept, prepared: PreparedOfHeads, d_after: Any
+    ) -> tuple[Any, tf.Tensor, TowardsMemoryBefore]:
+        parameters, of_heads = prepared.parameters, kept.heads
+        reads, writes = self._split(of_heads.weightings)
+        by_write = analytic.write_gradient(
+            kept.memory,
+            writes,
+            parameters.erase_vector,
+            parameters.add_vector,
+            self._cell.write_order,
+            d_after.memory,
+        )
+        # A masked step passes all gradients by.
+        d_write_weightings, d_erase, d_add = self._where(t, by_write)
+        d_read_vectors, d_weightings = self._where(t, (d_after.read_vectors, d_after.weightings))
+        d_weightings += tf.concat(
+            [analytic.along_width(kept.memory, d_read_vectors), d_write_weightings], axis=1
+        )
+        d_addressing, d_previous, d_dot, decay = self._address_back(
+            kept.memory, of_heads, prepared, d_weightings
+        )
+        d_projection = analytic.head_parameters_gradient(
+            prepared.slopes,
+            parameters.shift_weighting,
+            d_addressing._replace(erase_vector=d_erase, add_vector=d_add),
+        )
+        towards = TowardsMemoryBefore(
+            erase_vector=self._where(t, parameters.erase_vector),
+            write_weightings=writes,
+            d_read_vectors=d_read_vectors,
+            read_weightings=reads,
+            key=parameters.key,
+            d_dot=d_dot,
+            decay=decay,
+        )
+        return d_after._replace(weightings=d_previous), d_projection, towards
+
+    def _address_back(
+        self,
+        memory: tf.Tensor,
+        kept: KeptOfHeads,
+        prepared: PreparedOfHeads,
+        d_weightings: tf.Tensor,
+    ) -> tuple[HeadParameters, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The gradients by the parameters of addressing and by the weightings before, and the
+        factors of that by the memory."""
+        parameters = prepared.parameters
+        d_content, d_previous = d_weightings, tf.zeros_like(d_weightings)
+        d_location = [tf.zeros_like(each) for each in parameters[2:5]]
+        if self._by_location:
+            d_content, d_previous, *d_location = analytic.address_by_location_gradient(
+                kept.content.weighting,
+                kept.previous_weightings,
+                parameters,
+                kept.location,
+                prepared.sharpening_slope,
+                kept.weightings,
+                d_weightings,
+            )
+        d_key, d_key_strength, d_dot, decay = analytic.address_by_content_gradient(
+            memory, parameters.key, parameters.key_strength, kept.content, d_content
+        )
+        d_parameters = parameters._replace(
+            key=d_key,
+            key_strength=d_key_strength,
+            interpolation_gate=d_location[0],
+            shift_weighting=d_location[1],
+            sharpening=d_location[2],
+        )
+        return d_parameters, d_previous, d_dot, decay
+
+    def _split(self, weightings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The weightings of the read heads and of the write heads."""
+        return weightings[:, : self._sizes.read_heads], weightings[:, self._sizes.read_heads :]
