@@ -134,8 +134,7 @@ class NTMLoop(Loop):
         sizes = self._sizes
         weightings = tf.zeros_like(kept.weightings[0])
         reads, writes = self._split(weightings)
-        vector = tf.zeros([tf.shape(weightings)[0], 1, sizes.memory_vector_dim], weightings.dtype)
-        vector = tf.ensure_shape(vector, [weightings.shape[0], 1, sizes.memory_vector_dim])
+        vector = tf.repeat(weightings[:, :1, :1], sizes.memory_vector_dim, axis=2)
         return TowardsMemoryBefore(
             erase_vector=tf.repeat(vector, sizes.write_heads, axis=1),
             write_weightings=writes,
