@@ -165,8 +165,8 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "solved_below",
     None,
-    "End training when the task's measure (wrong bits a sequence, in some tasks bits of cost) is "
-    "below this, in validation and on fresh sequences. (default: the task's)",
+    "End training when the task's measure (of copy wrong bits a sequence) is below this, in "
+    "validation and on fresh sequences. (default: the task's)",
     module_name=TRAINING,
 )
 flags.DEFINE_integer(
@@ -424,8 +424,8 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
 def _read_flagfile(path: str) -> list[str]:
     complaints = io.StringIO()
     try:
-        if not path:
-            raise OSError("it has no name")
+        if not os.path.exists(path):
+            raise OSError("there is no such file")
         with contextlib.redirect_stderr(complaints):  # Of a circle of files absl only complains.
             tokens = FLAGS.read_flags_from_files([f"--flagfile={path}"])
         if complaints.getvalue():

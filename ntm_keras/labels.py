@@ -106,6 +106,12 @@ class LaterError(InstanceAccuracy):
 
 def letters(labels: tf.Tensor, places: int) -> tf.Tensor:
     """Labels, `(batch, time, places * letters)`, as `(batch, time, places, letters)`."""
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank != 3 or labels.shape[-1] % places:
+        raise ValueError(
+            "Labels must have the shape (batch, time, places * letters), the targets one-hot. "
+            f"Received: {tuple(labels.shape)}, places={places}"
+        )
     batch, time = tf.unstack(tf.shape(labels)[:2])
     return tf.reshape(labels, [batch, time, places, labels.shape[-1] // places])
 

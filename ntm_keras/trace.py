@@ -94,8 +94,8 @@ def trace(
         The `NTMTrace`, of a `MANNCell` the `MANNTrace`.
 
     Raises:
-        ValueError: `cell` is no cell of this library, or `inputs` has another rank than 3, or no
-            step.
+        ValueError: `cell` is no cell of this library, or `inputs` has another rank than 3, no
+            step, or another width than before.
 
     Examples:
         >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
@@ -116,6 +116,12 @@ def trace(
         )
     if not cell.built:
         cell.build((None, inputs.shape[-1]))
+    width = cell.input_spec.axes[-1]
+    if inputs.shape[-1] != width:
+        raise ValueError(
+            f"Argument `inputs` must have {width} features, as those that the cell was built for. "
+            f"Received: inputs.shape={inputs.shape}"
+        )
     if initial_state is None:
         initial_state = cell.get_initial_state(batch_size=tf.shape(inputs)[0])
     state: Any = initial_state

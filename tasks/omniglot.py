@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -39,7 +40,8 @@ _PART_OF = {
     "evaluation": "test",
 }
 
-_INSTANCES = 10
+# The accuracy is measured by instance up to this one.
+_MOST_INSTANCES = 10
 
 _EPISODE = (
     "From the top: the drawings, the labels, and how likely the model thinks each label; time "
@@ -91,14 +93,22 @@ class Omniglot(Task):
     def __post_init__(self):
         if not self._paths:
             raise ValueError(
-                f"omniglot must name folders or zip files. Received: omniglot={self.omniglot!r}"
+                "omniglot must name folders or zip files of Omniglot"
+                f" (https://github.com/brendenlake/omniglot). Received: omniglot={self.omniglot!r}"
             )
-        self._check_drawings()
+        if self.length <= self.classes:
+            raise ValueError(
+                "length must be more than classes: what comes only once can only be guessed. "
+                f"Received: length={self.length}, classes={self.classes}"
+            )
+        self._check_characters()
+        self._check_drawings(self.length)
         super().__post_init__()
 
     @property
     def _paths(self) -> list[str]:
-        return [path.strip() for path in self.omniglot.split(",") if path.strip()]
+        paths = [path.strip() for path in self.omniglot.split(",")]
+        return [os.path.expanduser(path) for path in paths if path]
 
     @functools.cached_property
     def _drawings(self) -> drawings.Drawings:
@@ -128,7 +138,8 @@ class Omniglot(Task):
                 part += [number for number, each in enumerate(groups) if each == group]
         return {name: np.array(part, np.int32) for name, part in parts.items()}
 
-    def _check_drawings(self) -> None:
+    def _check_characters(self) -> None:
+        """Refuses classes that are more than the characters of a part."""
         for name, part in self._parts.items():
             if len(part) < self.classes:
                 found = len(self._drawings.characters)
@@ -136,14 +147,24 @@ class Omniglot(Task):
                     f"an episode has {self.classes} classes, and of {found} characters, split by"
                     f" {self.split}, {len(part)} are for {name}"
                 )
-        if self.sampling == "uniform":
-            needed = -(-self.length // self.classes)
-            for character, count in zip(self._drawings.characters, self._drawings.counts):
-                if count < needed:
-                    raise ValueError(
-                        f"an episode needs {needed} drawings of each of its characters, and"
-                        f" {'/'.join(character)} has {count}; with sampling=random they may repeat"
-                    )
+
+    def _check_drawings(self, length: int) -> None:
+        """Refuses an episode so long that a drawing would come twice."""
+        needed = self._instances(length) if self.sampling == "uniform" else 0
+        for character, count in zip(self._drawings.characters, self._drawings.counts):
+            if count < needed:
+                raise ValueError(
+                    f"an episode of {length} needs {needed} drawings of each of its characters, and"
+                    f" {'/'.join(character)} has {count}; with sampling=random they may repeat"
+                )
+
+    def _instances(self, length: int) -> int:
+        """How often a character comes in an episode, at most, if all come equally often."""
+        return -(-length // self.classes)
+
+    @property
+    def _measured_instances(self) -> int:
+        return min(_MOST_INSTANCES, self._instances(self.length))
 
     def about(self) -> str:
         def described(part):
@@ -182,8 +203,8 @@ class Omniglot(Task):
     def measures(self) -> list[Any]:
         from ntm_keras import InstanceAccuracy, LaterError
 
-        most = min(_INSTANCES, -(-self.length // self.classes))
-        accuracies = [InstanceAccuracy(number, self._places) for number in range(1, most + 1)]
+        numbers = range(1, self._measured_instances + 1)
+        accuracies = [InstanceAccuracy(number, self._places) for number in numbers]
         return [*accuracies, LaterError(places=self._places)]
 
     def pictures(
@@ -229,7 +250,11 @@ class Omniglot(Task):
         return "\n".join(lines)
 
     def parse_size(self, text: str) -> int:
-        (length,) = parse_numbers(text, 1, "a number of drawings, such as 50", at_least=2)
+        # So many that every instance that is measured comes.
+        least = self.classes * (self._measured_instances - 1) + 1
+        notation = f"a number of drawings of at least {least}, such as 50"
+        (length,) = parse_numbers(text, 1, notation, least)
+        self._check_drawings(length)
         return length
 
     def draw_sizes(self, count: int, seed: tf.Tensor) -> tf.Tensor:

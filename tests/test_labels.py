@@ -85,6 +85,15 @@ def test_a_compiled_model_reports_them():
     assert found["later_error"] == pytest.approx(3 / 7)
 
 
+def test_labels_that_are_not_one_hot_or_do_not_fit_the_places_are_refused():
+    targets = one_hot(LABELS)
+    with pytest.raises(ValueError, match=r"the targets one-hot. Received: \(2, 6\), places=1"):
+        LabelCrossentropy()(tf.constant(LABELS), targets)
+    for call in (LabelCrossentropy(2), InstanceAccuracy(1, places=2).update_state):
+        with pytest.raises(ValueError, match=r"Received: \(2, 6, 3\), places=2"):
+            call(targets, targets)
+
+
 @pytest.mark.parametrize("make", [InstanceAccuracy, LaterError])
 def test_an_instance_before_the_first_is_refused(make):
     with pytest.raises(ValueError, match="instance=0"):

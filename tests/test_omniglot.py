@@ -164,6 +164,16 @@ def test_an_episode_is_drawn_and_told(folder):
     assert [line.endswith("wrong") for line in lines[2:]] == [step == 3 for step in range(12)]
 
 
+def test_sizes_to_evaluate_at_have_all_instances_and_no_drawing_twice(folder):
+    task = task_of(folder)
+    assert task.sizes("10,36") == [("10", 10), ("36", 36)]
+    with pytest.raises(ValueError, match="of at least 10, .* Received: '9'"):
+        task.sizes("9")
+    with pytest.raises(ValueError, match="an episode of 37 needs 13 drawings"):
+        task.sizes("37")
+    assert task_of(folder, sampling="random").sizes("37") == [("37", 37)]
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -172,7 +182,8 @@ def test_an_episode_is_drawn_and_told(folder):
             "an episode has 7 classes, and of 24 characters, split by alphabets, 6 are",
         ),
         ({"length": 61}, r"needs 13 drawings of each .* has 12; with sampling=random"),
-        ({"omniglot": ""}, "omniglot must name folders or zip files. Received: omniglot=''"),
+        ({"length": 3, "classes": 3}, "length must be more than classes.*length=3, classes=3"),
+        ({"omniglot": ""}, r"omniglot must name folders or zip files .*Received: omniglot=''"),
         ({"omniglot": " , "}, "omniglot must name folders or zip files"),
         ({"omniglot": "nowhere"}, "nowhere is no folder and no zip file"),
     ],

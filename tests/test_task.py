@@ -15,7 +15,7 @@ SMALL = {
     "associative_recall": "2",
     "dynamic_ngrams": "20",
     "priority_sort": "7x3",
-    "omniglot": "20",
+    "omniglot": "46",
 }
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
 NEEDS_FILES = {"omniglot"}

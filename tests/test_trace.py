@@ -83,6 +83,12 @@ def test_inputs_that_are_no_sequences_are_refused(cell, shape):
         trace(cell, tf.zeros(shape))
 
 
+def test_inputs_of_another_width_than_before_are_refused(cell, inputs):
+    trace(cell, inputs)
+    with pytest.raises(ValueError, match="must have 7 features"):
+        trace(cell, inputs[:, :, :5])
+
+
 def test_the_machines_inside_a_model_are_traced_with_what_reaches_them(inputs):
     inner = keras.Sequential(
         [keras.layers.Dense(5), NTM(6, N, M, 1, 1, return_sequences=True, name="inner")]
