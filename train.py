@@ -58,11 +58,14 @@ def warn(message: str) -> None:
 @contextlib.contextmanager
 def warnings_in_a_line() -> Iterator[None]:
     """Says in a line of our own each what code within warns of."""
-    with warnings.catch_warnings(record=True) as complaints:
-        warnings.simplefilter("always")
-        yield
-    for complaint in complaints:
-        warn(f"{complaint.message}.")
+    complaints: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        for complaint in complaints:
+            warn(f"{complaint.message}.")
 
 
 def warn_of_small_memory(task: Task, sizes: list[tuple[str, Any]]) -> None:
@@ -428,8 +431,8 @@ def evaluate(task: Task) -> None:
     print(table(records))
     size, dataset = data[0]
     inputs, targets, mask = next(iter(dataset))
-    print(f"\nOne sequence of size {size}: {task.as_text(inputs, targets, model(inputs), mask)}")
     _write_json("eval.json", records)
+    print(f"\nOne sequence of size {size}: {task.as_text(inputs, targets, model(inputs), mask)}")
     write_evaluation(task, model, step, records, data)
 
 

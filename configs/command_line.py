@@ -35,7 +35,8 @@ GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
 SETTINGS = "flags.cfg"
 OUTPUTS = ("model.keras", "best.keras", "result.json", "eval.json")
 
-# What may change when a run goes on: how long, how often looked at, and measured on what.
+# What may change when a run goes on: how long, how often looked at, measured on what, and where its
+# data lies.
 MAY_CHANGE = {
     "steps",
     "solved_below",
@@ -44,6 +45,7 @@ MAY_CHANGE = {
     "checkpoint_seconds",
     "eval_sizes",
     "eval_sequences",
+    "omniglot",
 }
 
 _OF_ONE_COMMAND = ("mode", "logdir", "overwrite")
@@ -322,10 +324,10 @@ def _one_clipping(values):
 
 
 @flags.multi_flags_validator(
-    ["shift_range", "memory_size"], "2 * --shift_range + 1 must be at most --memory_size"
+    ["model", "shift_range", "memory_size"], "2 * --shift_range + 1 must be at most --memory_size"
 )
 def _shifts_fit(values):
-    return 2 * values["shift_range"] + 1 <= values["memory_size"]
+    return values["model"] != "ntm" or 2 * values["shift_range"] + 1 <= values["memory_size"]
 
 
 @flags.multi_flags_validator(

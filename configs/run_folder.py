@@ -65,7 +65,8 @@ def clear(logdir: str) -> None:
 def kept_steps(logdir: str) -> list[int]:
     """The training steps of the run's checkpoints, in order."""
     finished = pathlib.Path(logdir, "checkpoints").glob("step-*.sha256")
-    return sorted(int(path.stem.removeprefix("step-")) for path in finished)
+    steps = (path.stem.removeprefix("step-") for path in finished)
+    return sorted(int(step) for step in steps if step.isdecimal())
 
 
 def write(logdir: str, name: str, text: str) -> None:

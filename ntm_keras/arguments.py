@@ -34,6 +34,13 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """The value as a bool; a ValueError says what is allowed."""
+    if value not in (True, False):
+        raise ValueError(f"Argument `{name}` must be True or False. Received: {name}={value!r}")
+    return bool(value)
+
+
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """The value, if it is one of those; a ValueError says what is allowed."""
     if value not in allowed:

@@ -127,7 +127,7 @@ def _forget_nothing(shape: Any, dtype: Any = None) -> tf.Tensor:
 
 
 def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:
-    """The controller cell that `NTMCell`'s arguments `controller` and `controller_layers` name.
+    """The controller cell that a cell's arguments `controller` and `controller_layers` name.
 
     Args:
         controller: One of `CONTROLLERS`, a Keras RNN cell or a serialized one.

@@ -8,6 +8,7 @@ the letter of the largest logit; a label is right where all of its characters ar
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -50,6 +51,8 @@ class LabelCrossentropy(MaskedCrossentropy):
 class InstanceAccuracy(keras.metrics.Mean):
     """The share of right answers at the n-th instance of a label in its sequence.
 
+    NaN where there was none.
+
     Args:
         instance: n, from 1 on.
         places: How many characters a label has.
@@ -73,6 +76,9 @@ class InstanceAccuracy(keras.metrics.Mean):
         mask = mask_of(y_pred, sample_weight) * tf.cast(here, tf.float32)
         return super().update_state(self._value(right), mask)
 
+    def result(self):
+        return tf.where(tf.convert_to_tensor(self.count) > 0, super().result(), math.nan)
+
     def _counts(self, instances: tf.Tensor) -> tf.Tensor:
         return tf.equal(instances, self.instance)
 
@@ -87,8 +93,10 @@ class InstanceAccuracy(keras.metrics.Mean):
 class LaterError(InstanceAccuracy):
     """The share of wrong answers after the n-th instance of a label in its sequence.
 
+    NaN where there was none.
+
     Args:
-        instance: n; by default 1, the instance at which a label can only be guessed.
+        instance: n; by default 1, the instance that comes before its label was ever shown.
         places: How many characters a label has.
     """
 
@@ -107,13 +115,14 @@ class LaterError(InstanceAccuracy):
 def letters(labels: tf.Tensor, places: int) -> tf.Tensor:
     """Labels, `(batch, time, places * letters)`, as `(batch, time, places, letters)`."""
     labels = tf.convert_to_tensor(labels)
-    if labels.shape.rank != 3 or labels.shape[-1] % places:
+    rank, width = labels.shape.rank, labels.shape[-1] if labels.shape.rank else None
+    if rank not in (None, 3) or (width is not None and width % places):
         raise ValueError(
             "Labels must have the shape (batch, time, places * letters), the targets one-hot. "
             f"Received: {tuple(labels.shape)}, places={places}"
         )
-    batch, time = tf.unstack(tf.shape(labels)[:2])
-    return tf.reshape(labels, [batch, time, places, labels.shape[-1] // places])
+    batch, time = tf.unstack(tf.shape(labels)[:2], num=2)
+    return tf.reshape(labels, [batch, time, places, -1 if width is None else width // places])
 
 
 def is_right(targets: tf.Tensor, logits: tf.Tensor, places: int) -> tf.Tensor:

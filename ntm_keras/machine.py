@@ -15,9 +15,10 @@ from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
 class MemoryCell(AbstractRNNCell):
     """A controller, heads and a memory: the base of `NTMCell` and `MANNCell`.
 
-    Keras keeps the state as a flat list of tensors; `State` says what they mean. A subclass has
-    the properties `state_shapes`, `parameter_count` and `output_size`, and the methods
-    `initial_state` and `step`.
+    Keras keeps the state as a flat list of tensors; `State` says what they mean: it is a NamedTuple
+    with the field `controller_state`, a list, and then a tensor for each of `state_shapes`, in its
+    order, of which one is `read_vectors`. A subclass has the properties `state_shapes`,
+    `parameter_count` and `output_size`, and the methods `initial_state` and `step`.
 
     Args:
         rnn_size: Width of the controller.
@@ -34,7 +35,6 @@ class MemoryCell(AbstractRNNCell):
         **kwargs: Keras's own, such as `name` and `dtype`.
     """
 
-    # A NamedTuple: the controller's list of states, then tensors of the shapes `state_shapes`.
     State: ClassVar[type]
 
     def __init__(

@@ -154,7 +154,7 @@ class MANNCell(MemoryCell):
         self.head_num = arguments.integer("head_num", head_num, at_least=1)
         self.gamma = arguments.fraction("gamma", gamma)
         self.k_strategy = arguments.choice("k_strategy", k_strategy, K_STRATEGIES)
-        self.learned_key_strength = bool(learned_key_strength)
+        self.learned_key_strength = arguments.boolean("learned_key_strength", learned_key_strength)
         if self.head_num > self.memory_size:
             raise ValueError(
                 "Argument `head_num` must be at most `memory_size`: each head may write to a least "

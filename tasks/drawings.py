@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import os
 import pathlib
 import warnings
 import zipfile
@@ -49,11 +50,12 @@ File = tuple[str, Callable[[], bytes]]
 def load(paths: Sequence[str]) -> Drawings:
     """The drawings in folders and zip files.
 
-    An alphabet that is in several of them is taken from the first. Files that are damaged are left
-    out, with a warning that names them.
+    An alphabet that is in several of them, or lies in several places in one, is taken from the
+    first. Files that are damaged are left out, with a warning that names them.
 
     Raises:
-        ValueError: One of the paths is neither a folder nor a zip file, or holds no drawings.
+        ValueError: One of the paths is neither a folder nor a zip file, holds no drawings, or
+            cannot be read.
     """
     characters: dict[Character, list[File]] = {}
     for path in paths:
@@ -73,6 +75,8 @@ def load(paths: Sequence[str]) -> Drawings:
             stacklevel=2,
         )
     images = {character: each for character, each in images.items() if each}
+    if not images:
+        raise ValueError(f"no drawing in {', '.join(paths)} can be decoded")
     return Drawings(
         np.array([image for each in images.values() for image in each], np.uint8),
         list(images),
@@ -81,12 +85,17 @@ def load(paths: Sequence[str]) -> Drawings:
 
 
 def _files_in(path: str) -> dict[Character, list[File]]:
-    """The files of each character in a folder or a zip file."""
+    """The files of each character in a folder or a zip file; of an alphabet that lies in several
+    places in it, those of the first."""
     characters = collections.defaultdict(list)
+    places: dict[str, tuple[str, ...]] = {}
     for name, read in sorted(_all_files(path), key=lambda file: file[0]):
         parts = pathlib.PurePosixPath(name).parts
-        if len(parts) >= 3 and parts[-2].startswith("character") and name.endswith(".png"):
-            characters[Character(*parts[-3:-1])].append((f"{path}/{name}", read))
+        if len(parts) < 3 or not parts[-2].startswith("character") or not name.endswith(".png"):
+            continue
+        character = Character(*parts[-3:-1])
+        if places.setdefault(character.alphabet, parts[:-3]) == parts[:-3]:
+            characters[character].append((f"{path}/{name}", read))
     return characters
 
 
@@ -94,9 +103,9 @@ def _all_files(path: str) -> Iterator[File]:
     folder = pathlib.Path(path)
     if folder.is_dir():
         # With the folder's own name: it may be that of an alphabet.
-        root = folder.resolve().parent
-        for file in folder.resolve().rglob("*.png"):
-            yield file.relative_to(root).as_posix(), file.read_bytes
+        above = folder.absolute().parent
+        for file in _walk(folder.absolute()):
+            yield file.relative_to(above).as_posix(), file.read_bytes
     else:
         try:
             archive = zipfile.ZipFile(path)
@@ -106,15 +115,32 @@ def _all_files(path: str) -> Iterator[File]:
             yield name, functools.partial(archive.read, name)
 
 
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The files below a folder, and below folders that are linked to, each of these once."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        if os.path.realpath(root) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(root))
+        yield from (pathlib.Path(root, file) for file in files)
+
+
 def _decoded(files: list[File], damaged: list[str]) -> Iterator[np.ndarray]:
-    """The images in files; the names of those that hold none go into the list."""
+    """The images in files; the names of those that hold none go into the list.
+
+    Raises:
+        ValueError: A file cannot be read at all.
+    """
     import tensorflow as tf
 
     for name, read in files:
         try:
             image = tf.io.decode_png(read(), channels=1)
-        except (tf.errors.InvalidArgumentError, OSError, zipfile.BadZipFile, zlib.error):
+        except (tf.errors.InvalidArgumentError, zipfile.BadZipFile, zlib.error, EOFError):
             damaged.append(name)
             continue
+        except (OSError, RuntimeError) as error:  # No permission; encrypted; packed in another way.
+            raise ValueError(f"{name} cannot be read: {error}") from error
         small = tf.image.resize(image, [SIDE, SIDE], method="area")
         yield 255 - np.round(small.numpy()[:, :, 0])

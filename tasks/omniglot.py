@@ -55,7 +55,7 @@ class Omniglot(Task):
 
     An episode shows drawings of a few characters, in random order, and asks for the label of each;
     the right one comes a step late. Labels are given out anew in every episode, so at its first
-    instance a character can only be guessed.
+    instance a character can only be guessed; of one-hot labels, among those not given yet.
 
     ```
     time       1    2    3   ..  L
@@ -91,6 +91,7 @@ class Omniglot(Task):
     )
 
     def __post_init__(self):
+        super().__post_init__()
         if not self._paths:
             raise ValueError(
                 "omniglot must name folders or zip files of Omniglot"
@@ -98,12 +99,11 @@ class Omniglot(Task):
             )
         if self.length <= self.classes:
             raise ValueError(
-                "length must be more than classes: what comes only once can only be guessed. "
+                "length must be more than classes: else no character need come twice. "
                 f"Received: length={self.length}, classes={self.classes}"
             )
         self._check_characters()
         self._check_drawings(self.length)
-        super().__post_init__()
 
     @property
     def _paths(self) -> list[str]:
@@ -234,16 +234,15 @@ class Omniglot(Task):
     ) -> str:
         from ntm_keras.labels import instance_numbers, letters
 
+        def written(labels):
+            for label in letters(labels[:1], self._places)[0].numpy().argmax(axis=-1):
+                is_string = self.labels == "five_hot"
+                yield "".join("abcde"[letter] for letter in label) if is_string else str(label[0])
+
         instances = instance_numbers(targets[:1])[0].numpy()
-        labels, answers = (
-            ["".join("abcdefghijklmnopqrstuvwxyz"[number] for number in label) for label in numbers]
-            for numbers in (
-                letters(each[:1], self._places)[0].numpy().argmax(axis=-1)
-                for each in (targets, logits)
-            )
-        )
         lines = ["", "step  instance  label  answer"]
-        for step, row in enumerate(zip(instances, labels, answers), start=1):
+        rows = zip(instances, written(targets), written(logits))
+        for step, row in enumerate(rows, start=1):
             instance, label, answer = row
             wrong = "" if label == answer else "  wrong"
             lines.append(f"{step:4}  {instance:8}  {label:5}  {answer:5}{wrong}")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs import run_folder
 from ntm_keras import NoisyModel
 from ntm_keras.callbacks import Checkpoints, ShowAveragedWeights, StopAfter
 from ntm_keras.keras_compat import keras
@@ -45,6 +46,15 @@ def folder(tmp_path):
     """Checkpoints of the steps 6, 8 and 10."""
     Training(tmp_path / "checkpoints").train(10)
     return tmp_path / "checkpoints"
+
+
+def test_other_files_in_the_folder_are_let_alone(folder):
+    for name in ("step-000000010 (copy).sha256", "step-by-step.txt"):
+        (folder / name).write_text("mine")
+    assert Training(folder).checkpoints.restore(Training(folder).model) == 10
+    assert run_folder.kept_steps(str(folder.parent)) == [6, 8, 10]
+    assert (folder / "step-000000010 (copy).sha256").exists()
+    assert (folder / "step-by-step.txt").exists()
 
 
 @pytest.mark.parametrize("xla", [False, True])

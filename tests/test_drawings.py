@@ -96,6 +96,41 @@ def test_a_character_without_a_whole_drawing_is_none(folder):
         assert load(folder).characters == [Character("Runes", "character02")]
 
 
+def test_an_alphabet_that_lies_in_several_places_in_a_folder_is_taken_once(tmp_path):
+    for name, characters in (("images_a", 2), ("images_b", 3)):
+        little_omniglot.write(tmp_path / name, ("Runes",), characters, 3)
+    found = load(tmp_path)
+    assert found.characters == [Character("Runes", f"character0{number}") for number in (1, 2)]
+    assert found.counts.tolist() == [3, 3]
+
+
+def test_folders_that_are_linked_to_are_looked_into(folder, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "Runes").symlink_to(folder / "Runes")
+    (folder / "Runes" / "again").symlink_to(folder / "Runes")
+    assert load(links).counts.tolist() == [3, 3]
+
+
+def test_files_that_cannot_be_read_are_named(archive):
+    content = bytearray(archive.read_bytes())
+    encrypted = content.index(b"PK\x01\x02") + 8  # The flags in the first entry of the directory.
+    content[encrypted] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match="background.zip/.*png cannot be read: .*encrypted"):
+        load(archive)
+
+
+def test_drawings_that_are_all_damaged_are_refused(folder):
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"no png")
+    with (
+        pytest.warns(UserWarning, match="12 damaged drawings"),
+        pytest.raises(ValueError, match="no drawing in .*background can be decoded"),
+    ):
+        load(folder)
+
+
 def test_what_holds_no_drawings_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no archive")

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,7 +43,7 @@ def test_the_later_error_counts_all_instances_but_the_first():
 
 def test_masked_steps_do_not_count():
     assert measured(InstanceAccuracy(6), one_hot(LABELS), one_hot(ANSWERS)) == 1
-    assert measured(InstanceAccuracy(6), one_hot(LABELS), one_hot(ANSWERS), MASK) == 0
+    assert math.isnan(measured(InstanceAccuracy(6), one_hot(LABELS), one_hot(ANSWERS), MASK))
 
 
 def test_a_label_of_several_characters_is_right_where_all_are(random):
@@ -68,6 +70,23 @@ def test_the_loss_is_nats_per_character_that_counts(random):
     nats = -np.log(np.take_along_axis(chances, numbers[..., np.newaxis], axis=-1))[..., 0]
     found = LabelCrossentropy(places=2)(targets, logits, mask)
     assert float(found) == pytest.approx(nats[mask == 1].mean(), rel=1e-5)
+
+
+def test_what_was_not_measured_is_nan():
+    targets = one_hot([[0, 1, 2]])
+    assert math.isnan(measured(InstanceAccuracy(2), targets, targets))
+    assert math.isnan(measured(LaterError(), targets, targets))
+
+
+def test_shapes_may_be_unknown_until_there_is_data():
+    @tf.function(input_signature=[tf.TensorSpec(None), tf.TensorSpec(None)])
+    def loss(targets, logits):
+        return LabelCrossentropy()(targets, logits)
+
+    targets, logits = one_hot(LABELS), one_hot(ANSWERS)
+    assert float(loss(targets, logits)) == pytest.approx(
+        float(LabelCrossentropy()(targets, logits))
+    )
 
 
 def test_they_come_back_from_their_config():

@@ -131,7 +131,7 @@ def test_outputs_and_gradients_are_finite_for_inputs_and_weights_up_to_1e3(rando
 # As a cell and a layer of Keras
 
 
-def test_arguments_stand_in_snowkylin_s_order_and_additions_are_keyword_only():
+def test_arguments_stand_in_snowkylin_s_order_without_reuse_and_additions_are_keyword_only():
     parameters = list(inspect.signature(MANNCell).parameters.values())
     positional = {p.name: p.default for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
     defaults = {"gamma": 0.95, "k_strategy": "separate"}
@@ -287,6 +287,7 @@ def test_a_size_that_is_no_positive_integer_is_refused(name, value):
         ({"gamma": "much"}, "gamma='much'"),
         ({"gamma": True}, "gamma=True"),
         ({"k_strategy": "both"}, "k_strategy='both'"),
+        ({"learned_key_strength": "no"}, "learned_key_strength='no'"),
         ({"controller": "gru"}, "controller='gru'"),
         ({"controller_layers": 0}, "controller_layers=0"),
     ],

@@ -104,8 +104,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _remove_unfinished(self) -> None:
         finished = {path.stem for path in _finished(self._folder)}
-        states = {re.split("[._]", file.name)[0] for file in self._folder.glob("step-*")}
-        for name in states - finished:
+        ours = (re.match(r"(step-\d+)[._]", file.name) for file in self._folder.glob("step-*"))
+        for name in {match.group(1) for match in ours if match} - finished:
             self._remove(name)
 
     def restore(self, model: keras.Model) -> int:
@@ -153,7 +153,8 @@ class Checkpoints(keras.callbacks.Callback):
 
 def _finished(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of digests, the latest step's last."""
-    return sorted(folder.glob("step-*.sha256"))
+    files = folder.glob("step-*.sha256")
+    return sorted(file for file in files if re.fullmatch(r"step-\d+", file.stem))
 
 
 def _digests(path: pathlib.Path) -> str:
