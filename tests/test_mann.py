@@ -242,7 +242,11 @@ def test_in_half_precision_outputs_are_near_those_in_full(random, policy):
     np.testing.assert_allclose(tf.cast(output, tf.float32), full(inputs), atol=0.1)
 
 
-@pytest.mark.parametrize("controller", ["lstm", "feedforward", keras.layers.GRUCell(6)], ids=str)
+@pytest.mark.parametrize(
+    "controller",
+    ["lstm", "feedforward", keras.layers.GRUCell(6)],
+    ids=["lstm", "feedforward", "cell"],
+)
 def test_a_model_is_the_same_after_it_was_saved(random, tmp_path, controller):
     layer = layer_of(controller=controller, learned_key_strength=True)
     model = keras.Sequential([keras.Input([None, 5]), layer])
