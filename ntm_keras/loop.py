@@ -189,7 +189,7 @@ class Loop:
         def array(*shape):
             return tf.TensorArray(inputs.dtype, time, element_shape=[inputs.shape[1], *shape])
 
-        units, projected = weights.projection_kernel.shape
+        units = cell.rnn_size
         return Kept(
             layer_inputs=[array(kernel.shape[0]) for kernel in weights.kernels],
             activations=[array(kernel.shape[1]) for kernel in weights.kernels],
@@ -197,7 +197,7 @@ class Loop:
             output=array(units),
             read_vectors=array(*cell.state_shapes["read_vectors"]),
             memory=array(cell.memory_vector_dim, cell.memory_size),
-            heads=self._arrays_of_heads(array, projected),
+            heads=self._arrays_of_heads(array),
         )
 
     def _step(
@@ -375,9 +375,8 @@ class Loop:
         """The memory, when what the step before had to write is written."""
         raise NotImplementedError
 
-    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray], projected: int) -> Any:
-        """Where the heads keep what they keep; `array` makes one from the shape for a sequence,
-        and `projected` is how many numbers the controller gives out for them."""
+    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> Any:
+        """Where the heads keep what they keep; `array` makes one from the shape for a sequence."""
         raise NotImplementedError
 
     def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, Any]:

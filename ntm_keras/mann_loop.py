@@ -89,7 +89,7 @@ class MANNLoop(Loop):
         added = tf.add_n(analytic.outer(unwritten.add_vector, unwritten.weightings))
         return state.memory * (1 - unwritten.cleared[:, tf.newaxis, :]) + added
 
-    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray], projected: int) -> KeptOfHeads:
+    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> KeptOfHeads:
         heads, size = self._cell.head_num, self._cell.memory_size
         width = self._cell.memory_vector_dim
         return KeptOfHeads(

@@ -92,7 +92,7 @@ class NTMLoop(Loop):
             state.memory, weightings, erase_vector, add_vector, self._cell.write_order
         )
 
-    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray], projected: int) -> KeptOfHeads:
+    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> KeptOfHeads:
         size, sizes = self._cell.memory_size, self._sizes
         heads = sizes.read_heads + sizes.write_heads
         by_location = (array(heads, size), array(heads, size))
@@ -100,7 +100,9 @@ class NTMLoop(Loop):
             previous_weightings=array(heads, size),
             weightings=array(heads, size),
             squashed=analytic.SquashedHeads(
-                array(projected), array(heads, 2 * sizes.shift_range + 1), array(heads)
+                array(self._cell.parameter_count),
+                array(heads, 2 * sizes.shift_range + 1),
+                array(heads),
             ),
             content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
             location=analytic.KeptOfLocation(*by_location) if self._by_location else (),
