@@ -148,7 +148,7 @@ class MANNLoop(Loop):
         )
         d_usage = d_usage[:, tf.newaxis, :]
         # By the memory after the step, which is read too.
-        d_memory = d_after.memory + tf.add_n(analytic.outer(d_read_vectors, reading))
+        d_memory = d_after.memory + tf.matmul(d_read_vectors, reading, transpose_a=True)
         d_writing, d_add = self._where(
             t,
             (
