@@ -506,6 +506,8 @@ def checked_task(argv: list[str]) -> Task:
     """
     if argv[1:]:
         raise BadInput(f"unexpected argument {argv[1]!r}: flags begin with --.")
+    for name in command_line.flags_of_other_models(sys.argv[1:]):
+        warn(f"--{name} means nothing to --model={FLAGS.model}.")
     with warnings_in_a_line():
         task = building.make_task()
     warn_of_small_memory(task, building.eval_sizes(task))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
@@ -11,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from configs.command_line import MACHINE, TASK, BadInput, flag_values
+from configs.command_line import MACHINE, MANN, NTM, TASK, BadInput, flag_values
 from tasks import task_class
 from tasks.task import Task
 
@@ -152,7 +151,7 @@ def make_layers(task: Task) -> list[Any]:
     if FLAGS.model == "ntm":
         return [
             ntm_keras.NTM(
-                **_arguments_of(ntm_keras.NTMCell),
+                **flag_values(MACHINE, NTM),
                 output_dim=task.output_width,
                 return_sequences=True,
                 zero_output_for_mask=True,
@@ -161,9 +160,11 @@ def make_layers(task: Task) -> list[Any]:
         ]
     projection = keras.layers.Dense(task.output_width, name="projection")
     if FLAGS.model == "mann":
-        machine = _arguments_of(ntm_keras.MANNCell)
         mann = ntm_keras.MANN(
-            **machine, return_sequences=True, zero_output_for_mask=True, name="mann"
+            **flag_values(MACHINE, MANN),
+            return_sequences=True,
+            zero_output_for_mask=True,
+            name="mann",
         )
         return [mann, projection]
     lstms = [
@@ -181,12 +182,6 @@ def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
         has_time = not isinstance(layer, keras.layers.Dense)
         inputs = layer(inputs, mask=mask) if has_time else layer(inputs)
     return inputs
-
-
-def _arguments_of(cell_class: Any) -> dict[str, Any]:
-    """The flags of machines that are arguments of this one."""
-    names = inspect.signature(cell_class).parameters
-    return {name: value for name, value in flag_values(MACHINE).items() if name in names}
 
 
 def make_optimizer() -> Any:

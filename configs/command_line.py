@@ -23,13 +23,17 @@ FLAGS = flags.FLAGS
 CONFIGS = os.path.dirname(os.path.abspath(__file__))
 
 # The groups of flags, as the manual shows them.
-GROUPS = RUN, TRAINING, MACHINE, TASK, EVALUATION = (
+GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
     "Run",
     "Training",
-    "Machine",
+    "Machine, --model=ntm or mann",
+    "Machine, --model=ntm",
+    "Machine, --model=mann",
+    "Network, --model=lstm",
     "Task",
     "Evaluation",
 )
+_OF_OTHER_MODELS = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, NTM, MANN)}
 
 # The file of a run's flags, in its folder, and what else lies there beside event files.
 SETTINGS = "flags.cfg"
@@ -190,10 +194,6 @@ flags.DEFINE_enum(
     module_name=TRAINING,
 )
 
-flags.DEFINE_integer("lstm_layers", 3, "With --model=lstm: its layers.", 1, 1000, module_name=RUN)
-flags.DEFINE_integer(
-    "lstm_units", 256, "With --model=lstm: width of a layer.", 1, LARGEST, module_name=RUN
-)
 flags.DEFINE_integer("rnn_size", 100, "Width of the controller.", 1, LARGEST, module_name=MACHINE)
 flags.DEFINE_integer(
     "memory_size", 128, "Number of memory locations.", 1, LARGEST, module_name=MACHINE
@@ -201,20 +201,6 @@ flags.DEFINE_integer(
 flags.DEFINE_integer(
     "memory_vector_dim", 20, "Width of a location.", 1, LARGEST, module_name=MACHINE
 )
-flags.DEFINE_integer(
-    "read_head_num", 1, "NTM: number of read heads.", 1, LARGEST, module_name=MACHINE
-)
-flags.DEFINE_integer(
-    "write_head_num", 1, "NTM: number of write heads.", 1, LARGEST, module_name=MACHINE
-)
-flags.DEFINE_enum(
-    "addressing_mode",
-    "content_and_location",
-    ["content_and_location", "content"],
-    "NTM: how heads address the memory.",
-    module_name=MACHINE,
-)
-flags.DEFINE_integer("shift_range", 1, "The largest shift of the focus.", 0, module_name=MACHINE)
 flags.DEFINE_enum(
     "controller",
     "lstm",
@@ -226,61 +212,76 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "controller_layers", 1, "Layers of the controller.", 1, LARGEST, module_name=MACHINE
 )
+
+flags.DEFINE_integer("read_head_num", 1, "Number of read heads.", 1, LARGEST, module_name=NTM)
+flags.DEFINE_integer("write_head_num", 1, "Number of write heads.", 1, LARGEST, module_name=NTM)
+flags.DEFINE_enum(
+    "addressing_mode",
+    "content_and_location",
+    ["content_and_location", "content"],
+    "How heads address the memory.",
+    module_name=NTM,
+)
+flags.DEFINE_integer("shift_range", 1, "The largest shift of the focus.", 0, module_name=NTM)
 flags.DEFINE_enum(
     "memory_initializer",
     "learned",
     ["learned", "constant", "random"],
-    "NTM: the memory before the first step: learned, 1e-6, or small fixed random numbers.",
-    module_name=MACHINE,
+    "The memory before the first step: learned, 1e-6, or small fixed random numbers.",
+    module_name=NTM,
 )
 flags.DEFINE_enum(
     "weighting_initializer",
     "spread",
     ["spread", "focused"],
-    "NTM: where the heads' learned initial weightings begin: anywhere, or on the first location.",
-    module_name=MACHINE,
+    "Where the heads' learned initial weightings begin: anywhere, or on the first location.",
+    module_name=NTM,
 )
 flags.DEFINE_enum(
     "output_source",
     "controller",
     ["controller", "controller_and_reads"],
-    "NTM: what the output is computed from.",
-    module_name=MACHINE,
+    "What the output is computed from.",
+    module_name=NTM,
 )
 flags.DEFINE_enum(
     "write_order",
     "sequential",
     ["sequential", "simultaneous"],
-    "NTM: whether write heads erase and add one after another, or all erase before all add.",
-    module_name=MACHINE,
+    "Whether write heads erase and add one after another, or all erase before all add.",
+    module_name=NTM,
 )
+
 flags.DEFINE_integer(
     "head_num",
     4,
-    "MANN: number of heads, each of which reads and writes.",
+    "Number of heads, each of which reads and writes.",
     1,
     LARGEST,
-    module_name=MACHINE,
+    module_name=MANN,
 )
 flags.DEFINE_float(
     "gamma",
     0.95,
-    "MANN: what is left of a location's usage after a step, from 0 to 1.",
-    module_name=MACHINE,
+    "What is left of a location's usage after a step, from 0 to 1.",
+    module_name=MANN,
 )
 flags.DEFINE_enum(
     "k_strategy",
     "separate",
     ["separate", "summary"],
-    "MANN: whether what is written is a vector of its own, or the key.",
-    module_name=MACHINE,
+    "Whether what is written is a vector of its own, or the key.",
+    module_name=MANN,
 )
 flags.DEFINE_boolean(
     "learned_key_strength",
     False,
-    "MANN: whether the similarities are multiplied by a learned strength before the softmax.",
-    module_name=MACHINE,
+    "Whether the similarities are multiplied by a learned strength before the softmax.",
+    module_name=MANN,
 )
+
+flags.DEFINE_integer("lstm_layers", 3, "Number of layers.", 1, 1000, module_name=LSTM)
+flags.DEFINE_integer("lstm_units", 256, "Width of a layer.", 1, LARGEST, module_name=LSTM)
 
 flags.DEFINE_string(
     "eval_sizes",
@@ -420,7 +421,10 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
     try:
         return FLAGS(tokens)[1:]
     except (flags.Error, ValueError) as error:
-        raise BadInput(where + " ".join(str(error).split())) from error
+        name = getattr(error, "flagname", None)
+        tasks = [f"--task={task}" for task in TASKS if name in _limits_of(task)]
+        of_others = f" It is one of {' and '.join(tasks)}." if tasks else ""
+        raise BadInput(where + " ".join(str(error).split()) + of_others) from error
 
 
 def _read_flagfile(path: str) -> list[str]:
@@ -474,8 +478,13 @@ def _overwrites(tokens: list[str]) -> bool:
     return values.overwrite
 
 
+def _limits_of(task_name: str) -> dict[str, dataclasses.Field]:
+    """The fields of a task, each of which is a flag, by their names."""
+    return {field.name: field for field in dataclasses.fields(task_class(task_name))}
+
+
 def _define_task_flags(task_name: str) -> None:
-    for field in dataclasses.fields(task_class(task_name)):
+    for field in _limits_of(task_name).values():
         default: Any = field.default
         description, *bounds = field.metadata.values()
         if isinstance(default, int):
@@ -502,6 +511,11 @@ def _refuse_contradictions(runs_own: dict[str, Any]) -> None:
         raise BadInput(
             f"--logdir={FLAGS.logdir} holds another run: {', '.join(contradictions)}. {advice}"
         )
+
+
+def flags_of_other_models(tokens: list[str]) -> list[str]:
+    """The flags in a command line that mean nothing to the model it asks for."""
+    return [name for name in flag_values(*_OF_OTHER_MODELS[FLAGS.model]) if _take(name, tokens)[0]]
 
 
 def manual() -> str:

@@ -595,8 +595,8 @@ def page():
     return f"""# What Keras asks of a recurrent cell
 
 `NTMCell` and `MANNCell` in `keras.layers.RNN`, and the layers `NTM` and `MANN`, under Keras 3 and
-Keras 2. Every row is a test in `tests/test_contract.py` of all four that runs under both, by README's
-test command; where something else than "passes" stands, Keras itself does not offer it.
+Keras 2. Every row is a test of all four in `tests/test_contract.py` that runs under both, by
+README's test command; where something else than "passes" stands, Keras itself does not offer it.
 
 | | Keras 3 | Keras 2 |
 | --- | --- | --- |

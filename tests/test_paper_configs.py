@@ -6,7 +6,7 @@ import pytest
 from absl.testing import flagsaver
 from test_train import ROOT, flags_of
 
-from configs import building
+from configs import building, command_line
 from ntm_keras.keras_compat import keras
 from tasks import task_class
 
@@ -55,9 +55,7 @@ def test_networks_have_about_as_many_weights_as_the_paper_s(name):
         flag: values[flag]
         for flag in (
             "model",
-            "lstm_layers",
-            "lstm_units",
-            *building.flag_values(building.MACHINE),
+            *building.flag_values(command_line.MACHINE, command_line.NTM, command_line.LSTM),
         )
     }
     task = task_class(values["task"])()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_callbacks import events
 
+from configs import command_line
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from tasks.copy import Copy
 
@@ -217,6 +218,20 @@ def test_more_to_remember_than_there_are_locations_is_warned_of(other_runs):
     assert "8 locations of --memory_size" in warning
     _, finished = other_runs["repeat_copy"]
     assert "train.py: warning" not in finished.stderr
+
+
+def test_a_flag_of_another_model_is_warned_of(other_runs):
+    _, finished = other_runs["lstm"]
+    told = re.findall(r"warning: --(\w+) means nothing to --model=lstm\.", finished.stderr)
+    assert told == ["rnn_size", "memory_size", "memory_vector_dim"]
+    _, finished = other_runs["mann"]
+    assert "means nothing" not in finished.stderr
+
+
+def test_a_flag_of_another_task_is_refused_with_that_task_s_name():
+    said = run_train("--max_repeats=3").stderr
+    assert "Unknown command line flag 'max_repeats'" in said
+    assert said.endswith("It is one of --task=repeat_copy.\n")
 
 
 MACHINE = {
@@ -472,8 +487,7 @@ def test_help_is_a_manual_in_groups(flags):
     finished = run_train(*flags)
     assert finished.returncode == 0
     manual = finished.stdout
-    groups = ["Run:", "Training:", "Machine:", "Task:", "Evaluation:"]
-    positions = [manual.index(f"\n{group}\n") for group in groups]
+    positions = [manual.index(f"\n{group}:\n") for group in command_line.GROUPS]
     assert positions == sorted(positions)
     for flag in ("--task", "--learning_rate", "--memory_initializer", "--max_length"):
         assert f"\n  {flag}:" in manual
