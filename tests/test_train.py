@@ -213,7 +213,7 @@ def test_a_task_s_own_measures_stand_in_the_result(other_runs):
 
 def test_more_to_remember_than_there_are_locations_is_warned_of(other_runs):
     _, finished = other_runs["priority_sort"]
-    (warning,) = [line for line in finished.stderr.splitlines() if "warning" in line]
+    (warning,) = [line for line in finished.stderr.splitlines() if "train.py: warning" in line]
     assert "in training have up to 9 vectors to remember" in warning
     assert "8 locations of --memory_size" in warning
     _, finished = other_runs["repeat_copy"]
