@@ -28,11 +28,12 @@ _COST, _EXCESS = "cost_bits_per_sequence", "excess_cost_bits_per_sequence"
 
 
 def lines_of(folder: str, task: str) -> list[dict[str, Any]]:
-    """The lines that seeds.py wrote of a task, none where it wrote nothing."""
+    """The lines that seeds.py wrote of a task, none where it wrote none, or of no cost."""
     path = pathlib.Path(folder, task, "seeds.jsonl")
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if measure_of(task) in line["validations"]]
 
 
 def measure_of(task: str) -> str:

@@ -82,11 +82,11 @@ def main(argv: list[str]) -> None:
         sys.exit(f"picture.py: --size={FLAGS.size}: {error}")
     inputs, _, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
     try:
-        _, traces = trace_model(model, inputs)
+        outputs, traces = trace_model(model, inputs)
     except ValueError:
-        sys.exit(f"picture.py: --logdir={run} holds no Neural Turing Machine.")
+        sys.exit(f"picture.py: --logdir={run} holds no machine with a memory.")
     (trace,) = traces.values()
-    answers = tf.sigmoid(trace.outputs[0]) * mask[0][:, tf.newaxis]
+    answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
     # As high as the inputs, which have delimiters too.
     answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
     write_weightings = trace.write_weightings.numpy()[0].max(axis=1)

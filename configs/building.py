@@ -188,11 +188,6 @@ def make_optimizer() -> Any:
     """The optimizer that the flags describe."""
     from ntm_keras.keras_compat import keras
 
-    learning_rate = FLAGS.learning_rate
-    if FLAGS.learning_rate_half_life:
-        learning_rate = keras.optimizers.schedules.ExponentialDecay(
-            learning_rate, FLAGS.learning_rate_half_life, 0.5
-        )
     options = {
         "global_clipnorm": FLAGS.clip_norm or None,
         "clipvalue": FLAGS.clip_value or None,
@@ -200,9 +195,9 @@ def make_optimizer() -> Any:
         "ema_momentum": FLAGS.ema_momentum,
     }
     if FLAGS.optimizer == "adam":
-        return keras.optimizers.Adam(learning_rate, epsilon=FLAGS.adam_epsilon, **options)
+        return keras.optimizers.Adam(FLAGS.learning_rate, epsilon=FLAGS.adam_epsilon, **options)
     return keras.optimizers.RMSprop(
-        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+        FLAGS.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )
 
 

@@ -104,14 +104,6 @@ flags.DEFINE_enum(
     module_name=TRAINING,
 )
 flags.DEFINE_float("learning_rate", 1e-3, "The optimizer's.", module_name=TRAINING)
-flags.DEFINE_integer(
-    "learning_rate_half_life",
-    0,
-    "Halve the learning rate, smoothly, every so many steps; 0: keep it.",
-    0,
-    10**9,
-    module_name=TRAINING,
-)
 flags.DEFINE_float(
     "adam_epsilon",
     1e-7,

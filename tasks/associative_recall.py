@@ -35,8 +35,8 @@ class AssociativeRecall(Task):
     max_items: int = limit(6, "Items of the longest training sequence.", at_least=2)
 
     def __post_init__(self):
-        self._check_order("min_items", "max_items")
         super().__post_init__()
+        self._check_order("min_items", "max_items")
 
     @property
     def input_width(self) -> int:

@@ -31,8 +31,8 @@ class Copy(Task):
     max_length: int = limit(20, "Vectors of the longest training sequence.")
 
     def __post_init__(self):
-        self._check_order("min_length", "max_length")
         super().__post_init__()
+        self._check_order("min_length", "max_length")
 
     @property
     def input_width(self) -> int:

@@ -39,12 +39,12 @@ class DynamicNgrams(Task):
     length: int = limit(200, "Bits of a sequence.", at_least=2)
 
     def __post_init__(self):
+        super().__post_init__()
         if self.context >= self.length:
             raise ValueError(
                 "context must be less than length. "
                 f"Received: context={self.context}, length={self.length}"
             )
-        super().__post_init__()
 
     @property
     def input_width(self) -> int:

@@ -112,7 +112,10 @@ class Omniglot(Task):
 
     @functools.cached_property
     def _drawings(self) -> drawings.Drawings:
-        return drawings.load(self._paths)
+        try:
+            return drawings.load(self._paths)
+        except ValueError as error:
+            raise ValueError(f"omniglot={self.omniglot!r}: {error}") from error
 
     @functools.cached_property
     def _parts(self) -> dict[str, np.ndarray]:

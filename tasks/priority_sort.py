@@ -34,8 +34,8 @@ class PrioritySort(Task):
     sorted_items: int = limit(16, "Vectors to answer.")
 
     def __post_init__(self):
-        self._check_order("sorted_items", "items")
         super().__post_init__()
+        self._check_order("sorted_items", "items")
 
     @property
     def input_width(self) -> int:

@@ -38,9 +38,9 @@ class RepeatCopy(Task):
     max_repeats: int = limit(10, "The most copies to ask for in training.")
 
     def __post_init__(self):
+        super().__post_init__()
         self._check_order("min_length", "max_length")
         self._check_order("min_repeats", "max_repeats")
-        super().__post_init__()
 
     @property
     def input_width(self) -> int:

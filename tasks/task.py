@@ -37,6 +37,17 @@ def text(description: str) -> Any:
     return dataclasses.field(default="", metadata={"description": description})
 
 
+def _check_value(field: dataclasses.Field, value: Any) -> None:
+    """Refuses what the field of a task cannot be."""
+    allowed, low, high = map(field.metadata.get, ("allowed", "at_least", "at_most"))
+    if allowed and value not in allowed:
+        raise ValueError(f"{field.name} must be one of {allowed}. Received: {value!r}")
+    if low is not None and not (isinstance(value, int) and low <= value <= high):
+        raise ValueError(
+            f"{field.name} must be a whole number from {low} to {high}. Received: {value!r}"
+        )
+
+
 def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:
     """The numbers in a size such as "20" or "20x10".
 
@@ -75,10 +86,12 @@ class Task:
     default_eval_sizes: ClassVar[str]
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            _check_value(field, getattr(self, field.name))
         if self.longest_time > LARGEST:
             raise ValueError(
-                f"a sequence has at most {LARGEST} steps. "
-                f"Received: limits that allow {self.longest_time}"
+                f"a sequence has at most {LARGEST} steps. Received: {self}, which allows"
+                f" {self.longest_time}"
             )
 
     def about(self) -> str:

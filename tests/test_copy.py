@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
+from batches import batch_of
 
 from tasks.copy import Copy
-
-
-def batch_of(dataset):
-    return tuple(tensor.numpy() for tensor in next(iter(dataset)))
 
 
 def expected_sequence(vectors, time):

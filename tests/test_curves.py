@@ -25,6 +25,10 @@ def test_the_runs_of_two_folders_are_drawn(tmp_path):
         validations = {"steps": [100, 200], "cost_bits_per_sequence": [80.0, cost]}
         line = json.dumps({"flags": {"batch_size": 16}, "validations": validations})
         (folder / "seeds.jsonl").write_text(f"{line}\n{line}\n")
+        # What has no cost is left out.
+        (tmp_path / name / "omniglot").mkdir()
+        other = json.dumps({"flags": {}, "validations": {"steps": [], "later_error": []}})
+        (tmp_path / name / "omniglot" / "seeds.jsonl").write_text(f"{other}\n")
     picture = tmp_path / "curves.png"
     finished = run_curves(
         f"NTM={tmp_path / 'ntm'}", f"LSTM={tmp_path / 'lstm'}", f"--output={picture}"

@@ -2,12 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from batches import batch_of
 
 from tasks.dynamic_ngrams import DynamicNgrams
-
-
-def batch_of(dataset):
-    return tuple(tensor.numpy() for tensor in next(iter(dataset)))
 
 
 def slow_optimal_cost(bits, context):

@@ -2,6 +2,7 @@ import little_omniglot
 import numpy as np
 import pytest
 import tensorflow as tf
+from batches import batch_of
 
 from tasks.omniglot import Omniglot
 
@@ -15,10 +16,6 @@ def folder(tmp_path_factory):
 
 def task_of(folder, **options):
     return Omniglot(omniglot=folder, **{"classes": 3, "length": 12, **options})
-
-
-def batch_of(dataset):
-    return [each.numpy() for each in next(iter(dataset))]
 
 
 def labels_of(targets):

@@ -31,6 +31,15 @@ def test_readme_s_picture_is_drawn_from_the_trained_machine(tmp_path):
     assert tf.reduce_mean(tf.cast(differ, tf.float32)) < 0.01
 
 
+def test_the_picture_of_a_mann_is_drawn(tmp_path):
+    machine = "--model=mann", "--memory_size=8", "--head_num=2", "--max_length=3", "--eval_sizes=2"
+    assert run_train(*machine, *QUICK.split(), f"--logdir={tmp_path / 'run'}").returncode == 0
+    path = tmp_path / "picture.png"
+    finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
+    assert finished.returncode == 0, finished.stderr
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
 def test_what_holds_no_machine_is_refused(tmp_path):
     logdir, output = tmp_path / "run", f"--output={tmp_path / 'picture.png'}"
     finished = draw(f"--logdir={logdir}", output)
@@ -38,5 +47,5 @@ def test_what_holds_no_machine_is_refused(tmp_path):
     network = "--model=lstm", "--lstm_units=6", "--max_length=3", "--eval_sizes=2"
     assert run_train(*network, *QUICK.split(), f"--logdir={logdir}").returncode == 0
     finished = draw(f"--logdir={logdir}", output)
-    assert finished.returncode == 1 and "no Neural Turing Machine" in finished.stderr
+    assert finished.returncode == 1 and "no machine with a memory" in finished.stderr
     assert "Traceback" not in finished.stderr

@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
+from batches import batch_of
 
 from tasks.priority_sort import PrioritySort
-
-
-def batch_of(dataset):
-    return tuple(tensor.numpy() for tensor in next(iter(dataset)))
 
 
 def assert_are_sorted(batch, bits, items, sorted_items):

@@ -94,7 +94,14 @@ def test_a_seed_that_was_stopped_goes_on(tmp_path):
     assert json.loads((run / "result.json").read_text())["steps"] == 5
 
 
-def test_it_ends_where_training_is_refused(tmp_path):
+def test_a_wrong_flag_is_refused_before_training(tmp_path):
     finished = run_seeds(tmp_path, "--learning_rate=-1")
     assert finished.returncode == 1
     assert "learning_rate" in finished.stderr and "Traceback" not in finished.stderr
+
+
+def test_it_ends_where_training_is_refused(tmp_path):
+    finished = run_seeds(tmp_path, "--min_length=21")
+    assert finished.returncode == 1
+    assert "min_length=21" in finished.stderr and "Traceback" not in finished.stderr
+    assert finished.stderr.endswith("seeds.py: train.py failed.\n")

@@ -32,6 +32,20 @@ def make(tmp_path_factory):
     return make
 
 
+@pytest.mark.parametrize(
+    "name, limits, said",
+    [
+        ("copy", {"bits": 0}, "bits must be a whole number from 1 to"),
+        ("associative_recall", {"min_items": 1}, "min_items must be a whole number from 2 to"),
+        ("repeat_copy", {"max_length": 2.5}, "max_length must be .* Received: 2.5"),
+        ("omniglot", {"labels": "roman"}, "labels must be one of .* Received: 'roman'"),
+    ],
+)
+def test_a_limit_out_of_its_bounds_is_refused(name, limits, said):
+    with pytest.raises(ValueError, match=said):
+        task_class(name)(**limits)
+
+
 def numbers(dataset, count):
     return [[t.numpy() for t in batch] for batch in itertools.islice(iter(dataset), count)]
 
