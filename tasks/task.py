@@ -39,13 +39,15 @@ def text(description: str) -> Any:
 
 def _check_value(field: dataclasses.Field, value: Any) -> None:
     """Refuses what the field of a task cannot be."""
-    allowed, low, high = map(field.metadata.get, ("allowed", "at_least", "at_most"))
-    if allowed and value not in allowed:
-        raise ValueError(f"{field.name} must be one of {allowed}. Received: {value!r}")
-    if low is not None and not (isinstance(value, int) and low <= value <= high):
-        raise ValueError(
-            f"{field.name} must be a whole number from {low} to {high}. Received: {value!r}"
-        )
+    given = field.metadata
+    if "allowed" in given and value not in given["allowed"]:
+        raise ValueError(f"{field.name} must be one of {given['allowed']}. Received: {value!r}")
+    if "at_least" in given:
+        low, high = given["at_least"], given["at_most"]
+        if not (isinstance(value, int) and low <= value <= high):
+            raise ValueError(
+                f"{field.name} must be a whole number from {low} to {high}. Received: {value!r}"
+            )
 
 
 def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:
