@@ -138,8 +138,15 @@ def parts_of_a_batch(layer: Any) -> int:
         return 1
     if tf.config.list_physical_devices("GPU"):
         return 0
-    parts = min(os.cpu_count() or 1, FLAGS.batch_size // _SMALLEST_PART)
+    parts = min(cores(), FLAGS.batch_size // _SMALLEST_PART)
     return parts if parts > 1 else 0
+
+
+def cores() -> int:
+    """How many of the CPU's cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux, where it may be bound to some of them.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def make_layers(task: Task) -> list[Any]:
