@@ -477,6 +477,7 @@ def test_snowkylin_s_settings_are_snowkylin_s():
     found = flags_of("--flagfile=configs/snowkylin_copy.cfg")
     names = "rnn_size", "memory_size", "memory_vector_dim", "bits", "max_length", "learning_rate"
     assert [found[name] for name in names] == [64, 20, 8, 4, 10, 1e-4]
+    assert [found[name] for name in ("batch_size", "steps")] == [10, 1_000_000]
     assert found["clip_norm"] == found["clip_value"] == 0
 
 
