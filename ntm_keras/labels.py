@@ -2,8 +2,9 @@
 
 A label is one or several characters, each one of a few letters: `targets` and `logits` have the
 shape `(batch, time, places * letters)`, and the targets of each place are one-hot. `sample_weight`
-is the mask `(batch, time)`: 1 where an answer counts, 0 elsewhere. The answer is, at each place,
-the letter of the largest logit; a label is right where all of its characters are.
+is the mask `(batch, time)`: 1 where an answer counts, 0 elsewhere. Steps that a layer of the model
+masks do not count either. The answer is, at each place, the letter of the largest logit; a label is
+right where all of its characters are.
 """
 
 from __future__ import annotations

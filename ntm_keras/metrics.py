@@ -1,7 +1,8 @@
 """The loss and the measures of sequences of bits, for `compile` in Keras.
 
 All take `targets` and `logits` of the shape `(batch, time, bits)` and, as `sample_weight`, the
-mask `(batch, time)`: 1 where an answer counts, 0 elsewhere.
+mask `(batch, time)`: 1 where an answer counts, 0 elsewhere. Steps that a layer of the model masks,
+such as `Masking`, do not count either.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class MaskedCrossentropy(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
-        mask = mask_of(nats, sample_weight)
+        mask = mask_of(y_pred, sample_weight)
         counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
         total = tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask)
         return tf.math.divide_no_nan(total, _in_the_whole_batch(counted))
@@ -106,7 +107,7 @@ class MeanPerSequence(keras.metrics.Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = tf.cast(y_pred, tf.float32)
-        mask = mask_of(logits, sample_weight)
+        mask = mask_of(y_pred, sample_weight)
         return super().update_state(self._function(tf.cast(y_true, tf.float32), logits, mask))
 
 
@@ -174,11 +175,25 @@ def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) ->
     return tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask, axis=-1) / math.log(2)
 
 
-def mask_of(logits: tf.Tensor, sample_weight: Any) -> tf.Tensor:
-    """The mask as float32; 1 everywhere where none is given."""
-    if sample_weight is None:
-        return tf.ones(tf.shape(logits)[:-1])
-    return tf.cast(sample_weight, tf.float32)
+def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
+    """The mask of a model's outputs, `(batch, time)`, float32.
+
+    It is 1 everywhere where no `sample_weight` is given, and 0 where a layer of the model masks.
+
+    Raises:
+        ValueError: `sample_weight` is not `(batch, time)`, nor `(batch, 1)`.
+    """
+    steps = tf.shape(outputs)[:-1]
+    mask = tf.ones(steps) if sample_weight is None else tf.cast(sample_weight, tf.float32)
+    if mask.shape.rank not in (None, 2):
+        raise ValueError(
+            "Argument `sample_weight` must be a mask of the shape (batch, time). "
+            f"Received: sample_weight of the shape {tuple(mask.shape)}"
+        )
+    of_layers = getattr(outputs, "_keras_mask", None)  # Keras 2 has it in `sample_weight` too.
+    if of_layers is not None:
+        mask *= tf.cast(of_layers, tf.float32)
+    return tf.broadcast_to(mask, steps)
 
 
 def _wrong_bits(targets, logits, mask):

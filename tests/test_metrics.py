@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ntm_keras import BitCrossentropy, CostPerSequence, ShareWithoutError, WrongBitsPerSequence
+from ntm_keras import (
+    NTM,
+    BitCrossentropy,
+    CostPerSequence,
+    ShareWithoutError,
+    WrongBitsPerSequence,
+)
 from ntm_keras.keras_compat import keras
 
 
@@ -114,6 +120,36 @@ def test_a_compiled_model_reports_them(targets, mask):
     assert found["cost_bits_per_sequence"] == pytest.approx(
         found["loss"] * bits / math.log(2), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("as_weight", [None, (4, 6), (4, 1)])
+def test_steps_that_a_layer_masks_do_not_count(targets, mask, as_weight):
+    model = keras.Sequential(
+        [
+            keras.Input([6, 3]),
+            keras.layers.Masking(),
+            NTM(5, 4, 3, 1, 1, return_sequences=True),
+        ]
+    )
+    measure = WrongBitsPerSequence()
+    model.compile(loss=BitCrossentropy(), weighted_metrics=[measure])
+    inputs = (1 + targets) * mask[:, :, np.newaxis]
+    weights = () if as_weight is None else (np.ones(as_weight, "float32"),)
+    data = tf.data.Dataset.from_tensors((inputs, targets, *weights))
+    found = model.evaluate(data, verbose=0, return_dict=True)
+    logits = model(inputs)
+    assert found["loss"] == pytest.approx(float(BitCrossentropy()(targets, logits, mask)), rel=1e-5)
+    measure.reset_state()
+    measure.update_state(targets, logits, mask)
+    assert found["wrong_bits_per_sequence"] == pytest.approx(float(measure.result()))
+
+
+@pytest.mark.parametrize("shape", [[4], [4, 6, 3]])
+def test_a_mask_of_another_rank_is_refused(targets, logits, shape):
+    message = r"`sample_weight` must be a mask of the shape \(batch, time\). Received: .*\(4,"
+    for call in (BitCrossentropy(), WrongBitsPerSequence().update_state):
+        with pytest.raises(ValueError, match=message):
+            call(targets, logits, np.ones(shape))
 
 
 def test_wrong_bits_can_be_counted_in_some_channels_only():
