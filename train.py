@@ -14,7 +14,6 @@ eval.json, model.keras, checkpoints and what TensorBoard shows. A run that was s
 from __future__ import annotations
 
 import contextlib
-import datetime
 import io
 import json
 import math
@@ -479,19 +478,17 @@ def write_evaluation(
     from ntm_keras import callbacks
     from ntm_keras.trace import trace_model
 
-    with callbacks.EventLog(os.path.join(FLAGS.logdir, "eval")).writing():
-        for record, (written, dataset) in zip(records, data):
-            inputs, targets, mask = next(iter(dataset))
+    log = callbacks.EventLog(os.path.join(FLAGS.logdir, "eval"))
+    for record, (written, dataset) in zip(records, data):
+        with log.writing():
             for name, value in _at_size(record).items():
                 tf.summary.scalar(name, value, step=step)
-            if FLAGS.model != "lstm":
-                outputs, traces = trace_model(model, inputs[:1])
-                callbacks.write_machine_images(
-                    traces,
-                    task.pictures(inputs, targets, outputs, mask),
-                    step=step,
-                    suffix=f"/size_{written}",
-                )
+        if FLAGS.model != "lstm":
+            inputs, targets, mask = next(iter(dataset))
+            outputs, traces = trace_model(model, inputs[:1])
+            drawn = task.pictures(inputs, targets, outputs, mask)
+            with log.writing():
+                callbacks.write_machine_images(traces, drawn, step, f"/size_{written}")
 
 
 def _write_json(name: str, content: Any) -> None:
@@ -525,8 +522,7 @@ def main(argv: list[str]) -> None:
     if strategy and strategy.cluster_resolver and strategy.cluster_resolver.task_id:
         help_to_train(task, strategy)
     else:
-        now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        FLAGS["logdir"].value = FLAGS.logdir or os.path.join("runs", FLAGS.task, now)
+        FLAGS["logdir"].value = FLAGS.logdir or run_folder.make_new(FLAGS.task)
         lock = run_folder.claim(FLAGS.logdir)  # noqa: F841  held until the process ends
         if FLAGS.overwrite:
             run_folder.clear(FLAGS.logdir)

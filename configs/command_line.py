@@ -466,7 +466,8 @@ def _overwrites(tokens: list[str]) -> bool:
     """Whether a command line has --overwrite, as absl understands it."""
     values = flags.FlagValues()
     flags.DEFINE_boolean("overwrite", False, "", flag_values=values)
-    values(["", *tokens], known_only=True)
+    with contextlib.suppress(flags.Error, ValueError):  # Which one is wrong is said later.
+        values(["", *tokens], known_only=True)
     return values.overwrite
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import pathlib
 import shutil
@@ -15,6 +16,26 @@ from configs.command_line import GROUPS, OUTPUTS, SETTINGS, BadInput, flag_value
 FLAGS = flags.FLAGS
 
 _FOLDERS = ("checkpoints", "train", "validation", "eval")
+
+
+def make_new(task_name: str) -> str:
+    """Makes a folder for a run that no other has: runs/TASK/DATE-TIME.
+
+    Raises:
+        BadInput: It cannot be made.
+    """
+    now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    first = logdir = os.path.join("runs", task_name, now)
+    number = 1
+    while True:
+        try:
+            os.makedirs(logdir)
+            return logdir
+        except FileExistsError:
+            number += 1
+            logdir = f"{first}_{number}"
+        except OSError as error:
+            raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
 
 
 def claim(logdir: str) -> Any:

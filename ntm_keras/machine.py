@@ -191,8 +191,8 @@ class MemoryCell(AbstractRNNCell):
         )
         if not fits:
             raise ValueError(
-                f"Argument `states` must be tensors of the shapes {_listed(wanted)}. "
-                f"Received: {_listed(given)}"
+                "The states, or a layer's `initial_state`, must be tensors of the shapes"
+                f" {_listed(wanted)}. Received: {_listed(given)}"
             )
         count = len(self.controller_state_size)
         shapes = self.state_shapes.values()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ntm_keras import analytic
+from ntm_keras.addressing import interpolate
 from ntm_keras.loop import Kept, Loop
 from ntm_keras.mann_heads import (
     MANNParameters,
@@ -112,8 +113,9 @@ class MANNLoop(Loop):
         locations = least_used_locations(state.usage, cell.head_num)
         marks = tf.one_hot(locations, cell.memory_size, dtype=state.usage.dtype)
         cleared, least_used = marks[:, 0], tf.reduce_sum(marks, axis=1)
-        gate = parameters.write_gate[:, :, tf.newaxis]
-        writing = gate * state.read_weightings + (1 - gate) * least_used[:, tf.newaxis, :]
+        writing = interpolate(
+            state.read_weightings, least_used[:, tf.newaxis, :], parameters.write_gate
+        )
         added = parameters.add_vector
         shared = tf.matmul(reading, writing, transpose_b=True)
         read_vectors = analytic.along_locations(

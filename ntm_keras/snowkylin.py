@@ -25,10 +25,16 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
     Raises:
         ValueError: The cell is of another kind, a name is missing, or a shape does not fit.
     """
-    if cell.get_config()["controller"] != "lstm" or cell.controller_layers != 1:
+    if not isinstance(cell, NTMCell):
+        raise ValueError(
+            "Argument `cell` must be an NTMCell; that of a layer is its attribute `cell`. "
+            f"Received: {cell!r}"
+        )
+    if cell.controller_name != "lstm" or cell.controller_layers != 1:
         raise ValueError(
             "Argument `cell` must have the controller 'lstm' with controller_layers=1. "
-            f"Received: controller={cell.controller!r}"
+            f"Received: controller={cell.controller_name or cell.controller!r},"
+            f" controller_layers={cell.controller_layers}"
         )
     if cell.memory_initializer != "learned" or cell.output_source != "controller":
         raise ValueError(
@@ -38,8 +44,7 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
         )
     if not cell.built:
         kernel = _array(weights, "controller/kernel")
-        read_width = cell.read_head_num * cell.memory_vector_dim
-        cell.build((None, kernel.shape[0] - read_width))
+        cell.build((None, kernel.shape[0] - cell.read_width))
     variables = {
         "controller/kernel": cell.controller.kernel,
         "controller/recurrent_kernel": cell.controller.recurrent_kernel,

@@ -163,16 +163,23 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Trace]]
 
     Args:
         model: Any model, of any depth; also with such a layer in `Bidirectional`.
-        inputs: What to call it with, eagerly.
+        inputs: What to call it with.
 
     Returns:
         The model's outputs, and by its name each layer's trace; where two layers have the
         same name, the second one's ends with `_again`.
 
     Raises:
-        ValueError: The model calls no such layer.
+        ValueError: The model calls no such layer, or has a recurrent layer that is stateful, whose
+            state would go on.
     """
     flat = list(model._flatten_layers(include_self=False))
+    for layer in flat:
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            raise ValueError(
+                "Argument `model` must have no stateful layer. "
+                f"Received: model={model.name!r} with {layer.name!r}"
+            )
     layers = [layer for layer in flat if isinstance(getattr(layer, "cell", None), MemoryCell)]
     wrappers: list[Any] = [layer for layer in flat if isinstance(layer, SideBySide)]
     received: dict[int, tuple] = {}

@@ -91,6 +91,8 @@ def _files_in(path: str) -> dict[Character, list[File]]:
     places: dict[str, tuple[str, ...]] = {}
     for name, read in sorted(_all_files(path), key=lambda file: file[0]):
         parts = pathlib.PurePosixPath(name).parts
+        if "__MACOSX" in parts:  # What macOS packs beside the files themselves.
+            continue
         if len(parts) < 3 or not parts[-2].startswith("character") or not name.endswith(".png"):
             continue
         character = Character(*parts[-3:-1])

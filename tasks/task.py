@@ -7,6 +7,7 @@ print its help, without waiting for it.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -44,10 +45,13 @@ def _check_value(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"{field.name} must be one of {given['allowed']}. Received: {value!r}")
     if "at_least" in given:
         low, high = given["at_least"], given["at_most"]
-        if not (isinstance(value, int) and low <= value <= high):
+        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not (is_whole and low <= value <= high):
             raise ValueError(
                 f"{field.name} must be a whole number from {low} to {high}. Received: {value!r}"
             )
+    if not given.keys() & {"allowed", "at_least"} and not isinstance(value, str):
+        raise ValueError(f"{field.name} must be a string. Received: {value!r}")
 
 
 def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:

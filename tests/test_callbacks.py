@@ -227,7 +227,7 @@ def test_another_fit_begins_with_the_weights_that_the_model_has_then():
 
 
 def test_an_optimizer_that_does_not_average_is_refused():
-    with pytest.raises(ValueError, match="Received: use_ema=False"):
+    with pytest.raises(ValueError, match="Received: SGD with use_ema=False"):
         fit(make_model(), callbacks.ShowAveragedWeights())
 
 
@@ -394,6 +394,63 @@ def test_a_signal_ends_training_after_its_step_and_then_means_what_it_did_before
         fit(model, Sends(), stop, epochs=9)
     assert saved == [1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def signalling(model, at):
+    """A callback that sends a signal after a training step."""
+
+    class Sends(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if int(model.optimizer.iterations) == at:
+                signal.raise_signal(signal.SIGTERM)
+
+    return Sends()
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 2])
+def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_validation(steps_per_call):
+    model, recorder = make_model(), Recorder()
+    model.compile(keras.optimizers.SGD(0.1), BitCrossentropy(), steps_per_execution=steps_per_call)
+    stop = callbacks.StopOnSignal(lambda: None)
+    with pytest.raises(callbacks.StoppedBySignalError):
+        fit(model, signalling(model, 2), recorder, stop, epochs=9, validation_data=sequences())
+    assert int(model.optimizer.iterations) == 2
+    assert len(recorder.in_tests) == 1
+
+
+def test_signals_are_heard_where_nobody_knows_how_many_steps_an_epoch_has():
+    model = make_model()
+    endless = sequences().repeat().filter(lambda *batch: True)
+    stop = callbacks.StopOnSignal(lambda: None)
+    with pytest.raises(callbacks.StoppedBySignalError):
+        model.fit(endless, callbacks=[signalling(model, 3), stop], shuffle=False, verbose=0)
+    assert int(model.optimizer.iterations) == 3
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_same_callbacks():
+    model = make_model()
+    used = signalling(model, 3), callbacks.StopOnSignal(lambda: None)
+    with pytest.raises(callbacks.StoppedBySignalError):
+        fit(model, *used, epochs=9)
+    fit(model, *used, epochs=3)
+    assert int(model.optimizer.iterations) == 9
+
+
+def test_a_warning_says_that_what_is_monitored_is_not_in_the_logs(tmp_path):
+    watching = (
+        callbacks.SaveBest(str(tmp_path / "best.keras"), "val_accuracy"),
+        callbacks.StopWhenSolved(1.0, test=lambda step: 0.0, monitor="val_accuracy"),
+    )
+    for each in watching:
+        with pytest.warns(UserWarning, match="monitor='val_accuracy'; the logs have .*'loss'"):
+            fit(make_model(), each, epochs=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("callback", [callbacks.SaveLatest, callbacks.SaveBest])
+def test_a_model_is_saved_in_a_keras_file_only(callback):
+    with pytest.raises(ValueError, match="must end in '.keras'. Received: path='model.h5'"):
+        callback("model.h5")
 
 
 def test_training_stops_after_so_many_steps():

@@ -49,12 +49,25 @@ def folder(tmp_path):
 
 
 def test_other_files_in_the_folder_are_let_alone(folder):
-    for name in ("step-000000010 (copy).sha256", "step-by-step.txt"):
+    mine = (
+        "step-000000010 (copy).sha256",
+        "step-by-step.txt",
+        "step-5.keras",
+        "step-12.weights.h5",
+    )
+    for name in mine:
         (folder / name).write_text("mine")
     assert Training(folder).checkpoints.restore(Training(folder).model) == 10
     assert run_folder.kept_steps(str(folder.parent)) == [6, 8, 10]
-    assert (folder / "step-000000010 (copy).sha256").exists()
-    assert (folder / "step-by-step.txt").exists()
+    Training(folder).train(12)
+    assert all((folder / name).exists() for name in mine)
+
+
+def test_a_training_that_begins_anew_among_later_states_is_refused(folder):
+    training = Training(folder)
+    message = r"later step, unless it was restored. Received: .* which has one of step 10"
+    with pytest.raises(ValueError, match=message):
+        training.model.fit(INPUTS, TARGETS, callbacks=[training.checkpoints], verbose=0)
 
 
 @pytest.mark.parametrize("xla", [False, True])

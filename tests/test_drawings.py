@@ -35,6 +35,15 @@ def test_a_folder_and_a_zip_file_of_it_hold_the_same(folder, archive):
     np.testing.assert_array_equal(of_folder.images, of_archive.images)
 
 
+def test_what_macos_packs_beside_the_drawings_is_passed_over(folder, archive):
+    expected = load(folder).characters
+    with zipfile.ZipFile(archive, "a") as file:
+        for name in file.namelist():
+            parts = name.split("/")
+            file.writestr("/".join(["__MACOSX", *parts[:-1], f"._{parts[-1]}"]), b"attributes")
+    assert load(archive).characters == expected
+
+
 def test_drawings_are_kept_by_character_small_and_with_ink_as_255(folder):
     found = load(folder)
     names = [("Elvish", "character01"), ("Elvish", "character02")]

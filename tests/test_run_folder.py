@@ -13,6 +13,14 @@ from configs import run_folder
 from configs.command_line import BadInput
 
 
+def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folders = [run_folder.make_new("copy") for _ in range(20)]
+    assert sorted(os.path.join("runs", "copy", path.name) for path in tmp_path.glob("*/*/*")) == (
+        sorted(folders)
+    )
+
+
 def test_a_folder_has_one_writer(tmp_path):
     lock = run_folder.claim(str(tmp_path))
     with pytest.raises(BadInput, match=f"another run, process {os.getpid()}"):

@@ -69,7 +69,8 @@ def test_it_is_the_same_in_keras_s_rnn_layer(recorded):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"controller": "rnn"}, "controller"),
+        ({"controller": "rnn"}, "controller='rnn'"),
+        ({"controller_layers": 2}, "controller='lstm', controller_layers=2"),
         ({"memory_initializer": "constant"}, "constant"),
         ({"output_source": "controller_and_reads"}, "controller_and_reads"),
         ({"memory_size": 30}, "30"),
@@ -78,6 +79,12 @@ def test_it_is_the_same_in_keras_s_rnn_layer(recorded):
 def test_a_cell_of_another_kind_is_refused(recorded, arguments, message):
     with pytest.raises(ValueError, match=message):
         ntm_keras.load_snowkylin_weights(cell_for(recorded, **arguments), recorded)
+
+
+def test_what_is_no_ntm_cell_is_refused(recorded):
+    for other in (ntm_keras.NTM(6, 8, 4, 1, 1), ntm_keras.MANNCell(6, 8, 4, 1)):
+        with pytest.raises(ValueError, match="must be an NTMCell; that of a layer"):
+            ntm_keras.load_snowkylin_weights(other, recorded)
 
 
 def test_weights_that_do_not_fit_are_named_and_change_nothing(recorded):

@@ -1,4 +1,5 @@
 import itertools
+import pathlib
 import subprocess
 import sys
 
@@ -150,6 +151,17 @@ def test_the_largest_size_is_as_long_as_the_training_batches(name, make):
     task = make(name)
     (batch,) = numbers(task.evaluation(task.largest_size, 2, 2, seed=0), 1)
     assert batch[0].shape[1] == task.longest_time
+
+
+def test_a_limit_may_be_numpy_s_and_is_no_truth_value():
+    assert task_class("copy")(bits=np.int64(3)).input_width == 4
+    with pytest.raises(ValueError, match="bits must be a whole number .* Received: True"):
+        task_class("copy")(bits=True)
+
+
+def test_a_field_of_text_is_a_string():
+    with pytest.raises(ValueError, match="omniglot must be a string. Received: PurePosixPath"):
+        task_class("omniglot")(omniglot=pathlib.PurePosixPath("drawings"))
 
 
 def test_tasks_know_when_they_are_solved():

@@ -122,6 +122,13 @@ def test_a_layer_that_runs_backwards_is_traced_backwards_from_its_initial_state(
     np.testing.assert_allclose(traces["machine"].outputs, outputs, atol=1e-6)
 
 
+def test_a_model_whose_state_would_go_on_is_refused():
+    machine = NTM(6, N, M, 1, 1, stateful=True, name="machine")
+    model = keras.Sequential([keras.Input([T, 7], batch_size=B), machine], name="going_on")
+    with pytest.raises(ValueError, match="no stateful layer.*'going_on' with 'machine'"):
+        trace_model(model, tf.zeros([B, T, 7]))
+
+
 def test_a_model_without_a_machine_is_refused(inputs):
     model = keras.Sequential([keras.layers.LSTM(3, name="lstm")], name="ordinary")
     with pytest.raises(ValueError, match="ordinary"):

@@ -558,6 +558,12 @@ def test_a_bad_flag_is_refused_and_nothing_is_written(flag, parts, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("flag", ["--overwrite=maybe", "--nooverwrite=1"])
+def test_a_bad_flag_is_refused_beside_a_folder_too(flag, tmp_path):
+    assert_refused(run_train("--logdir=run", flag, cwd=tmp_path), "overwrite", flag[-1])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "task, flag, parts",
     [

@@ -27,10 +27,11 @@ class ShowAveragedWeights(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._own_weights = []
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        if not optimizer.use_ema:
+        use_ema = getattr(optimizer, "use_ema", None)  # Keras 2's oldest optimizers have none.
+        if not use_ema:
             raise ValueError(
                 "The model's optimizer must average the weights: use_ema=True. "
-                f"Received: use_ema={optimizer.use_ema}"
+                f"Received: {type(optimizer).__name__} with use_ema={use_ema}"
             )
 
     def on_test_begin(self, logs=None):

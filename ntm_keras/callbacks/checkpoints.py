@@ -17,9 +17,15 @@ import tensorflow as tf
 from ntm_keras.callbacks.tensorboard import reason
 from ntm_keras.keras_compat import keras, training_step
 
+# How many states are kept.
+_KEPT = 3
+
+# The files of a state, whole or unfinished: TensorFlow's, and the digests.
+_FILE = re.compile(r"(step-\d{9,})(_temp|\.(data-|index|part|sha256))")
+
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps the latest states of a training on the disk.
+    """Keeps the latest three states of a training on the disk.
 
     A state is all variables of the model and of its optimizer, and those that are given. It is a
     TensorFlow checkpoint, `step-N.index` and `step-N.data-..`, which `tf.train.load_checkpoint`
@@ -33,9 +39,13 @@ class Checkpoints(keras.callbacks.Callback):
         variables: More variables to keep, by their names.
         averages: The training's `ShowAveragedWeights`, if there is one: what is kept are the
             weights themselves.
-        keep: How many states to keep.
         seconds: The least time between two states. One is written at the end of an epoch, and of
             training.
+
+    Raises:
+        ValueError: When training begins: the folder has a state of a later step, and it was not
+            restored.
+        OSError: In training, when a state cannot be written.
     """
 
     def __init__(
@@ -43,20 +53,25 @@ class Checkpoints(keras.callbacks.Callback):
         folder: str,
         variables: dict[str, tf.Variable] | None = None,
         averages: Any = None,
-        keep: int = 3,
         seconds: float = 30.0,
     ):
         super().__init__()
         self._folder = pathlib.Path(folder)
         self._variables = variables or {}
         self._averages = averages
-        self._keep = keep
         self._seconds = seconds
         self._written_at = -math.inf
         self._step: int | None = None  # Of the last state that was written or read.
 
     def on_train_begin(self, logs=None):
         self._folder.mkdir(parents=True, exist_ok=True)
+        finished = _finished(self._folder)
+        if self._step is None and finished and _step(finished[-1]) > training_step(self.model):
+            raise ValueError(
+                f"Argument `folder` must not have a state of a later step, unless it was restored."
+                f" Received: folder={str(self._folder)!r}, which has one of step"
+                f" {_step(finished[-1])}"
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         if time.monotonic() - self._written_at >= self._seconds:
@@ -81,7 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._remove_unfinished()
             said = reason(error) if isinstance(error, tf.errors.OpError) else error
             raise OSError(f"{path} cannot be written: {said}") from error
-        for old in _finished(self._folder)[: -self._keep]:
+        for old in _finished(self._folder)[:-_KEPT]:
             self._remove(old.stem)
         self._written_at, self._step = time.monotonic(), step
 
@@ -95,7 +110,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _remove(self, name: str) -> None:
         """Removes the files of a state: first that of its digests, without which it is none."""
-        files = self._folder.glob(f"{name}[._]*")
+        files = [file for file in self._folder.iterdir() if _name_of_state(file) == name]
         for file in sorted(files, key=lambda file: file.suffix != ".sha256"):
             if file.is_dir():
                 shutil.rmtree(file, ignore_errors=True)
@@ -104,8 +119,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _remove_unfinished(self) -> None:
         finished = {path.stem for path in _finished(self._folder)}
-        ours = (re.match(r"(step-\d+)[._]", file.name) for file in self._folder.glob("step-*"))
-        for name in {match.group(1) for match in ours if match} - finished:
+        files = self._folder.iterdir() if self._folder.is_dir() else ()
+        for name in {_name_of_state(file) for file in files} - finished - {""}:
             self._remove(name)
 
     def restore(self, model: keras.Model) -> int:
@@ -151,10 +166,20 @@ class Checkpoints(keras.callbacks.Callback):
         return tf.train.Checkpoint(variables=in_tensorflow, **self._variables)
 
 
+def _name_of_state(file: pathlib.Path) -> str:
+    """The name of the state of which a file is a part; empty: of none."""
+    match = _FILE.match(file.name)
+    return match.group(1) if match else ""
+
+
 def _finished(folder: pathlib.Path) -> list[pathlib.Path]:
     """The files of digests, the latest step's last."""
     files = folder.glob("step-*.sha256")
-    return sorted(file for file in files if re.fullmatch(r"step-\d+", file.stem))
+    return sorted(file for file in files if _name_of_state(file) == file.stem)
+
+
+def _step(path: pathlib.Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _digests(path: pathlib.Path) -> str:

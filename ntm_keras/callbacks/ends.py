@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras.callbacks.monitor import monitored
 from ntm_keras.keras_compat import keras, training_step
 
 
@@ -39,7 +39,8 @@ class StopWhenSolved(keras.callbacks.Callback):
     Args:
         below: The threshold.
         test: Called with the number of training steps; returns what is compared with `below`.
-        monitor: What of the logs is compared with `below`.
+        monitor: What of the logs is compared with `below`. An epoch without it is not passed, and
+            a warning says so.
         times: How many validations in a row must be below it before the test is made.
     """
 
@@ -59,7 +60,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
     def on_epoch_end(self, epoch, logs=None):
-        passes = (logs or {}).get(self._monitor, math.inf) < self._below
+        passes = monitored(self._monitor, logs) < self._below
         passed = self.variables["passed_in_a_row"]
         passed.assign(passed + 1 if passes else 0)
         if self.is_solved(training_step(self.model)):
@@ -114,7 +115,8 @@ class StoppedBySignalError(Exception):
 class StopOnSignal(keras.callbacks.Callback):
     """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
 
-    After the last step of an epoch its validation is waited for. It has to come after the
+    After the last step of an epoch, where Keras knows which is the last, its validation is waited
+    for. It has to come after the
     callbacks whose work is to be done by then. When training ends, signals mean what they did
     before; not when it ends by an exception of another callback.
 
@@ -130,13 +132,18 @@ class StopOnSignal(keras.callbacks.Callback):
         self._save = save
         self._received: int | None = None
         self._handlers: dict[int, Any] = {}
+        self._epoch_began = 0
 
     def on_train_begin(self, logs=None):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._receive)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_began = training_step(self.model)
+
     def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 < self.params["steps"]:
+        # Of several steps in one call `batch` is the first, or the last: that depends on Keras.
+        if training_step(self.model) - self._epoch_began != self.params.get("steps"):
             self._end_if_asked_to()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -146,7 +153,8 @@ class StopOnSignal(keras.callbacks.Callback):
         if self._received is not None:
             self._save()
             self.on_train_end()
-            raise StoppedBySignalError(self._received)
+            received, self._received = self._received, None
+            raise StoppedBySignalError(received)
 
     def on_train_end(self, logs=None):
         for number, handler in self._handlers.items():

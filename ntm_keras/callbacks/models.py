@@ -8,6 +8,7 @@ import time
 
 import tensorflow as tf
 
+from ntm_keras.callbacks.monitor import monitored
 from ntm_keras.keras_compat import keras
 
 
@@ -21,12 +22,13 @@ class SaveLatest(keras.callbacks.Callback):
         seconds: The least time between two epochs after which it is saved.
 
     Raises:
+        ValueError: `path` does not end in `.keras`.
         OSError: In training, when the file cannot be written. What was saved last stays.
     """
 
     def __init__(self, path: str, saved: keras.Model | None = None, seconds: float = 30.0):
         super().__init__()
-        self._path = path
+        self._path = _keras_file(path)
         self._saved = saved
         self._seconds = seconds
         self._saved_at = -math.inf
@@ -50,26 +52,34 @@ class SaveBest(keras.callbacks.Callback):
     Args:
         path: Where to save, ending in `.keras`. The file is written beside and renamed, so that
             there is always a whole one.
-        monitor: What of the logs is lower, the better.
+        monitor: What of the logs is lower, the better. After an epoch without it nothing is saved,
+            and a warning says so.
         saved: What to save; by default the model that is trained.
 
     Raises:
+        ValueError: `path` does not end in `.keras`.
         OSError: In training, when the file cannot be written. What was saved last stays.
     """
 
     def __init__(self, path: str, monitor: str = "val_loss", saved: keras.Model | None = None):
         super().__init__()
-        self._path = path
+        self._path = _keras_file(path)
         self._monitor = monitor
         self._saved = saved
         # What a checkpoint has to keep.
         self.variables = {"lowest": tf.Variable(math.inf, trainable=False)}
 
     def on_epoch_end(self, epoch, logs=None):
-        value = (logs or {}).get(self._monitor, math.inf)
+        value = monitored(self._monitor, logs)
         if value < self.variables["lowest"]:
             _save(self._saved or self.model, self._path)
             self.variables["lowest"].assign(value)
+
+
+def _keras_file(path: str) -> str:
+    if not str(path).endswith(".keras"):
+        raise ValueError(f"Argument `path` must end in '.keras'. Received: path={path!r}")
+    return str(path)
 
 
 def _save(model: keras.Model, path: str) -> None:

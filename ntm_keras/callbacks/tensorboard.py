@@ -93,14 +93,14 @@ class ScalarLog(keras.callbacks.Callback):
         }
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._start_step, self._start = self._step(), time.perf_counter()
+        self._start_step, self._start = training_step(self.model), time.perf_counter()
         self._stop = self._start
 
     def on_train_batch_end(self, batch, logs=None):
         self._stop = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        step, logs = self._step(), logs or {}
+        step, logs = training_step(self.model), logs or {}
         trained = (step - self._start_step) * self.batch_size
         train = {tag: value for tag, value in logs.items() if not tag.startswith("val_")}
         train["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
@@ -113,9 +113,6 @@ class ScalarLog(keras.callbacks.Callback):
             {tag[4:]: value for tag, value in logs.items() if tag.startswith("val_")},
             step,
         )
-
-    def _step(self) -> int:
-        return training_step(self.model)
 
     def _write(self, run: str, scalars: dict[str, float], step: int) -> None:
         with self._logs[run].writing():
@@ -156,6 +153,9 @@ class Measurements(_EveryFewEpochs):
         log_dir: Where to write.
         measure: Returns scalars by their tags.
         every: Measure after every so many epochs, and when training ends.
+
+    Raises:
+        ValueError: `every` is no positive integer.
     """
 
     def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
@@ -187,7 +187,7 @@ class MachineImages(_EveryFewEpochs):
 
     Raises:
         ValueError: `every` is no positive integer. At the first drawing: the model has no layer
-            whose cell is an `NTMCell` or a `MANNCell`.
+            whose cell is an `NTMCell` or a `MANNCell`, or it has one that is stateful.
     """
 
     def __init__(
