@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras import arguments
 from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
 
 CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
@@ -18,11 +19,20 @@ class FeedforwardCell(AbstractRNNCell):
     Args:
         units: Width of every layer, the output included.
         layers: Number of layers.
+        **kwargs: Keras's own, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: `(batch, features)`.
+        states: An empty list.
+
+    Raises:
+        ValueError: `units` or `layers` is no positive integer.
     """
 
     def __init__(self, units: int, layers: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units = units
+        self.units = arguments.integer("units", units, at_least=1)
+        layers = arguments.integer("layers", layers, at_least=1)
         self.layers = [
             keras.layers.Dense(
                 units, activation="tanh", name=f"layer_{index}", dtype=self.dtype_policy
@@ -72,6 +82,14 @@ class CountingLSTMCell(AbstractRNNCell):
 
     Args:
         units: Width of the output.
+        **kwargs: Keras's own, such as `name` and `dtype`.
+
+    Call arguments:
+        inputs: x_t, `(batch, features)`.
+        states: h_{t-1} and c_{t-1}, each `(batch, units)`.
+
+    Raises:
+        ValueError: `units` is no positive integer.
 
     Reference:
         Weiss, Goldberg, Yahav, [On the Practical Computational Power of Finite Precision RNNs for
@@ -80,7 +98,7 @@ class CountingLSTMCell(AbstractRNNCell):
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units = units
+        self.units = arguments.integer("units", units, at_least=1)
 
     @property
     def state_size(self) -> list[int]:

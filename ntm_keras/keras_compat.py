@@ -3,11 +3,13 @@
 import os
 import sys
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
 keras = tf.keras
+
+_Class = TypeVar("_Class", bound=type)
 
 
 def _check_backend() -> None:
@@ -68,7 +70,7 @@ else:
             )
 
 
-def serializable(cls):
+def serializable(cls: _Class) -> _Class:
     """Registers a class, so that Keras can load what contains it."""
     return keras.utils.register_keras_serializable(package="ntm_keras")(cls)
 

@@ -25,6 +25,8 @@ class LabelCrossentropy(MaskedCrossentropy):
 
     Args:
         places: How many characters a label has.
+        name: Of the loss.
+        **kwargs: Keras's own, such as `dtype`.
 
     Raises:
         ValueError: A `reduction` other than Keras's default is asked for.
@@ -57,6 +59,7 @@ class InstanceAccuracy(keras.metrics.Mean):
     Args:
         instance: n, from 1 on.
         places: How many characters a label has.
+        name: Of the measure; by default `accuracy_at_instance_01` and so on.
 
     Examples:
         >>> targets = tf.one_hot([[2, 2, 0, 2]], 3)
@@ -99,6 +102,7 @@ class LaterError(InstanceAccuracy):
     Args:
         instance: n; by default 1, the instance that comes before its label was ever shown.
         places: How many characters a label has.
+        name: Of the measure.
     """
 
     def __init__(

@@ -50,6 +50,10 @@ class MaskedCrossentropy(keras.losses.Loss):
 class BitCrossentropy(MaskedCrossentropy):
     """The cross-entropy per target bit, in nats; masked steps do not count.
 
+    Args:
+        name: Of the loss.
+        **kwargs: Keras's own, such as `dtype`.
+
     Raises:
         ValueError: A `reduction` other than Keras's default is asked for.
 
@@ -88,6 +92,7 @@ class MeanPerSequence(keras.metrics.Mean):
         function: Called with targets, logits and mask as float32; returns one number for each
             sequence, `(batch,)`.
         name: Of the measure.
+        **kwargs: Keras's own, such as `dtype`.
 
     Examples:
         >>> steps = MeanPerSequence(lambda targets, logits, mask: tf.reduce_sum(mask, 1), "steps")
@@ -115,6 +120,9 @@ class MeanPerSequence(keras.metrics.Mean):
 class CostPerSequence(MeanPerSequence):
     """The cross-entropy of a sequence in bits: the paper's measure.
 
+    Args:
+        name: Of the measure.
+
     Examples:
         >>> cost = CostPerSequence()
         >>> _ = cost.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
@@ -131,6 +139,7 @@ class WrongBitsPerSequence(MeanPerSequence):
     """How many bits of a sequence are answered wrongly, the answer being the sign of the logit.
 
     Args:
+        name: Of the measure.
         channels: The first bit of a step that counts and the first that does not any more, by
             default `(0, None)`: all.
 
@@ -160,7 +169,11 @@ class WrongBitsPerSequence(MeanPerSequence):
 
 @serializable
 class ShareWithoutError(MeanPerSequence):
-    """The share of sequences in which every bit is answered rightly."""
+    """The share of sequences in which every bit is answered rightly.
+
+    Args:
+        name: Of the measure.
+    """
 
     def __init__(self, name: str = "share_without_error", **kwargs: Any):
         def is_right(targets, logits, mask):

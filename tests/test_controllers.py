@@ -106,3 +106,12 @@ def test_a_controller_s_dropout_draws_new_masks_for_every_sequence():
 def test_a_controller_that_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         NTMCell(6, 8, 4, 1, 1, **arguments)
+
+
+@pytest.mark.parametrize("units", [0, 1.5, "wide"])
+def test_a_controller_without_a_width_is_refused(units):
+    for controller in (FeedforwardCell, CountingLSTMCell):
+        with pytest.raises(ValueError, match=f"`units` must be .* Received: units={units!r}"):
+            controller(units)
+    with pytest.raises(ValueError, match="`layers` must be .* Received: layers=0"):
+        FeedforwardCell(3, layers=0)
