@@ -9,9 +9,9 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-MEASURED = ROOT / "benchmarks" / "measured" / "ntm"
+MEASURED = ROOT / "benchmarks" / "measured"
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-TASKS = sorted(folder.name for folder in MEASURED.iterdir())
+TASKS = sorted({path.parent.name for path in MEASURED.glob("*/*/seeds.jsonl")})
 
 
 def section(task):
@@ -21,12 +21,16 @@ def section(task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_row_is_what_the_benchmark_prints(task):
-    text = (MEASURED / task / "seeds.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
-    command = "import json, seeds, sys; print(seeds.table(json.load(sys.stdin)))"
+    models = [
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for path in MEASURED.glob(f"*/{task}/seeds.jsonl")
+    ]
+    command = (
+        "import json, seeds, sys; [print(seeds.table(lines)) for lines in json.load(sys.stdin)]"
+    )
     finished = subprocess.run(
         [sys.executable, "-c", command],
-        input=json.dumps(lines),
+        input=json.dumps(models),
         cwd=ROOT / "benchmarks",
         capture_output=True,
         text=True,
