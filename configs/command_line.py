@@ -468,7 +468,8 @@ def _overwrites(tokens: list[str]) -> bool:
     flags.DEFINE_boolean("overwrite", False, "", flag_values=values)
     with contextlib.suppress(flags.Error, ValueError):  # Which one is wrong is said later.
         values(["", *tokens], known_only=True)
-    return values.overwrite
+        return values.overwrite
+    return False
 
 
 def _limits_of(task_name: str) -> dict[str, dataclasses.Field]:
