@@ -191,7 +191,7 @@ class MemoryCell(AbstractRNNCell):
         )
         if not fits:
             raise ValueError(
-                "Argument `states`, of a layer `initial_state`, must be tensors of the shapes"
+                "Argument `states` (of a layer `initial_state`) must be tensors of the shapes"
                 f" {_listed(wanted)}. Received: {_listed(given)}"
             )
         count = len(self.controller_state_size)
