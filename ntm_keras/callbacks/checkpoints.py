@@ -68,7 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
         finished = _finished(self._folder)
         if self._step is None and finished and _step(finished[-1]) > training_step(self.model):
             raise ValueError(
-                f"Argument `folder` must not have a state of a later step, unless it was restored."
+                "Argument `folder` must not have a state of a later step, unless it was restored."
                 f" Received: folder={str(self._folder)!r}, which has one of step"
                 f" {_step(finished[-1])}"
             )

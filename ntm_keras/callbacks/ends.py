@@ -116,9 +116,8 @@ class StopOnSignal(keras.callbacks.Callback):
     """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
 
     After the last step of an epoch, where Keras knows which is the last, its validation is waited
-    for. It has to come after the
-    callbacks whose work is to be done by then. When training ends, signals mean what they did
-    before; not when it ends by an exception of another callback.
+    for. It has to come after the callbacks whose work is to be done by then. When training ends,
+    signals mean what they did before; not when it ends by an exception of another callback.
 
     Args:
         save: Called before training ends.
