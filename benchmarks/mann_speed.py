@@ -2,9 +2,10 @@
 
   python benchmarks/mann_speed.py
 
-Beside it, in turn in the same process: the same maths with Python loops over heads and time, as a
-plain graph, which is how implementations of it are commonly written (yardstick.py); and an LSTM of
-the same width, the price of a controller alone.
+As one program, and side by side in two parts, as train.py trains it on two cores. Beside these, in
+turn in the same process: the same maths with Python loops over heads and time, as a plain graph,
+which is how implementations of it are commonly written (yardstick.py); and an LSTM of the same width,
+the price of a controller alone.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ def make_layers() -> dict[str, tuple[Any, bool]]:
     """What is timed, by its name, and whether under XLA."""
     from yardstick import PlainMANN
 
-    from ntm_keras import MANN
+    from ntm_keras import MANN, SideBySide
     from ntm_keras.keras_compat import keras
 
     sizes = FLAGS.rnn_size, FLAGS.memory_size, FLAGS.memory_vector_dim, FLAGS.head_num
     ours = {"learned_key_strength": True, "return_sequences": True}
     return {
+        "SideBySide(MANN), XLA": (SideBySide(MANN(*sizes, **ours)), False),
         "MANN, XLA": (MANN(*sizes, **ours), True),
         "MANN, plain graph": (MANN(*sizes, **ours), False),
         "Python loops, plain graph": (PlainMANN(*sizes), False),
