@@ -4,8 +4,8 @@
 
 As one program, and side by side in two parts, as train.py trains it on two cores. Beside these, in
 turn in the same process: the same maths with Python loops over heads and time, as a plain graph,
-which is how implementations of it are commonly written (yardstick.py); and an LSTM of the same width,
-the price of a controller alone.
+which is how implementations of it are commonly written (yardstick.py); and an LSTM of the same
+width, the price of a controller alone.
 """
 
 from __future__ import annotations
