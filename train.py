@@ -263,14 +263,20 @@ def checkpoint_folder() -> str:
 def say_what_comes(task: Task, below: float, step: int) -> None:
     """What the data is, where the run is, from where it goes on, and when it ends."""
     times = f" in {FLAGS.solved_times} validations in a row" if FLAGS.solved_times > 1 else ""
-    about = task.about()
+    say_about(task)
     print(
-        f"{about}{about and chr(10)}{where_to_look()}\n"
+        f"{where_to_look()}\n"
         f"It trains {f'on from step {step} ' if step else ''}until step"
         f" {FLAGS.steps}, or until {task.solved_measure} is below {below:g}{times}.\n"
         "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
+
+
+def say_about(task: Task) -> None:
+    """What the user's data is, where a task is made of it."""
+    if task.about():
+        print(task.about())
 
 
 def restore(checkpoints: callbacks.Checkpoints, trainer: keras.Model) -> int:
@@ -359,11 +365,10 @@ def logs_of(task: Task, evaluator: keras.Model) -> list[keras.callbacks.Callback
     def draw(outputs: tf.Tensor) -> dict[str, Any]:
         return task.pictures(inputs, targets, outputs, mask)
 
-    pictures = [callbacks.MachineImages(train_log, (inputs, steps), draw=draw, every=2)]
     return [
         callbacks.ScalarLog(FLAGS.logdir, FLAGS.batch_size),
         callbacks.Measurements(validation_log, at_sizes, every=10),
-        *(pictures if FLAGS.model != "lstm" else []),
+        callbacks.MachineImages(train_log, (inputs, steps), draw=draw, every=2),
     ]
 
 
@@ -427,6 +432,7 @@ def evaluate(task: Task) -> None:
     step = last_step()
     data = evaluation_data(task, FLAGS.eval_sequences)
     records = measure(building.make_evaluator(model, task), data)
+    say_about(task)
     print(table(records))
     size, dataset = data[0]
     inputs, targets, mask = next(iter(dataset))
@@ -483,12 +489,11 @@ def write_evaluation(
         with log.writing():
             for name, value in _at_size(record).items():
                 tf.summary.scalar(name, value, step=step)
-        if FLAGS.model != "lstm":
-            inputs, targets, mask = next(iter(dataset))
-            outputs, traces = trace_model(model, inputs[:1])
-            drawn = task.pictures(inputs, targets, outputs, mask)
-            with log.writing():
-                callbacks.write_machine_images(traces, drawn, step, f"/size_{written}")
+        inputs, targets, mask = next(iter(dataset))
+        outputs, traces = trace_model(model, inputs[:1])
+        drawn = task.pictures(inputs, targets, outputs, mask)
+        with log.writing():
+            callbacks.write_machine_images(traces, drawn, step, f"/size_{written}")
 
 
 def _write_json(name: str, content: Any) -> None:
@@ -516,6 +521,7 @@ def main(argv: list[str]) -> None:
     task = checked_task(argv)
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
     if FLAGS.mode == "eval":
+        run_folder.check_data(FLAGS.logdir, task.data())
         evaluate(task)
         return
     strategy = building.make_strategy()
@@ -529,7 +535,9 @@ def main(argv: list[str]) -> None:
         kept = run_folder.kept_steps(FLAGS.logdir)
         if kept and kept[-1] > FLAGS.steps:
             raise BadInput(f"--steps={FLAGS.steps}: the run in {FLAGS.logdir} has made {kept[-1]}.")
+        run_folder.check_data(FLAGS.logdir, task.data())
         run_folder.write_settings(FLAGS.logdir)
+        run_folder.write_data(FLAGS.logdir, task.data())
         train(task, strategy)
 
 

@@ -4,8 +4,10 @@
   python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3 --output=repeat_copy.png
 
 Left, from the top: inputs, what the first write head adds, where any head writes. Right: outputs,
-what the first read head reads, where any head reads. Time runs across; down run the locations that
-they use. Dark is 0 and bright 1; of what is signed blue is -1, white 0 and red 1.
+what the first read head reads, where any head reads. Of Omniglot, from the top: drawings, labels
+and how likely the machine thinks each label; where any head writes; where any head reads. Time runs
+across; down run the locations that they use. Dark is 0 and bright 1, of Omniglot's weightings the
+largest; of what is signed blue is -1, white 0 and red 1.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from ntm_keras import pictures
 from ntm_keras.keras_compat import keras
-from ntm_keras.trace import trace_model
+from ntm_keras.trace import Trace, trace_model
 from tasks import task_class
+from tasks.omniglot import Omniglot
+from tasks.task import Task
 
 FLAGS = flags.FLAGS
 
@@ -38,7 +42,7 @@ flags.DEFINE_integer("seed", 0, "Of the sequence.")
 _WIDTH = 410
 
 
-def task_of(run: pathlib.Path):
+def task_of(run: pathlib.Path) -> Task:
     """The task of a run, with its limits."""
     settings = json.loads((run / "result.json").read_text(encoding="utf-8"))["flags"]
     task = task_class(settings["task"])
@@ -62,6 +66,34 @@ def column(vectors, moved, weightings) -> list:
     return [drawn(np.transpose(rows), (height, _WIDTH)) for height, rows in heights.items()]
 
 
+def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Trace) -> np.ndarray:
+    """The picture of a sequence whose inputs are a few bits."""
+    writing, reading = weightings_of(trace)
+    # As high as the inputs, which have delimiters too.
+    answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
+    left = column(inputs[0], trace.add_vector[0, :, 0], writing)
+    right = column(answers, trace.read_vectors[0, :, 0], reading)
+    return pictures.stack([pictures.stack(each) for each in (left, right)], axis=1)
+
+
+def of_an_episode(episode: np.ndarray, trace: Trace) -> np.ndarray:
+    """The picture of an episode of drawings, which are drawn already."""
+    size = 280, episode.shape[1]
+    weightings = [
+        pictures.heatmap(each.T, high=each.max(), size=size) for each in weightings_of(trace)
+    ]
+    return pictures.stack([episode, *weightings])
+
+
+def weightings_of(trace: Trace) -> list[np.ndarray]:
+    """The largest weight of any write head, and of any read head, at the locations they use."""
+    weightings = [
+        each.numpy()[0].max(axis=1) for each in (trace.write_weightings, trace.read_weightings)
+    ]
+    shown = used_locations(*weightings)
+    return [each[:, shown] for each in weightings]
+
+
 def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if np.min(values) < 0:
         return pictures.heatmap(values, -1, 1, pictures.DIVERGING, size)
@@ -75,28 +107,26 @@ def main(argv: list[str]) -> None:
     if not (run / "model.keras").exists() or not (run / "result.json").exists():
         sys.exit(f"picture.py: --logdir={run} is not the folder of a finished run.")
     model = keras.models.load_model(str(run / "model.keras"), compile=False)
-    task = task_of(run)
+    try:
+        task = task_of(run)
+    except ValueError as error:
+        sys.exit(f"picture.py: --logdir={run}: {error}")
     try:
         (_, size), *_ = task.sizes(FLAGS.size or task.default_eval_sizes)
     except ValueError as error:
         sys.exit(f"picture.py: --size={FLAGS.size}: {error}")
-    inputs, _, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
-    try:
-        outputs, traces = trace_model(model, inputs)
-    except ValueError:
+    inputs, targets, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
+    outputs, traces = trace_model(model, inputs)
+    if not traces:
         sys.exit(f"picture.py: --logdir={run} holds no machine with a memory.")
     (trace,) = traces.values()
-    answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
-    # As high as the inputs, which have delimiters too.
-    answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
-    write_weightings = trace.write_weightings.numpy()[0].max(axis=1)
-    read_weightings = trace.read_weightings.numpy()[0].max(axis=1)
-    shown = used_locations(write_weightings, read_weightings)
-    left = column(inputs[0], trace.add_vector[0, :, 0], write_weightings[:, shown])
-    right = column(answers, trace.read_vectors[0, :, 0], read_weightings[:, shown])
-    columns = [pictures.stack(each) for each in (left, right)]
-    picture = tf.io.encode_png(pictures.stack(columns, axis=1))
-    pathlib.Path(FLAGS.output).write_bytes(picture.numpy())
+    if isinstance(task, Omniglot):
+        episode, _ = task.pictures(inputs, targets, outputs, mask)["episode"]
+        picture = of_an_episode(episode, trace)
+    else:
+        answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
+        picture = of_bits(task, inputs, answers, trace)
+    pathlib.Path(FLAGS.output).write_bytes(tf.io.encode_png(picture).numpy())
 
 
 if __name__ == "__main__":

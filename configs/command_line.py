@@ -35,9 +35,11 @@ GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
 )
 _OF_OTHER_MODELS = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, NTM, MANN)}
 
-# The file of a run's flags, in its folder, and what else lies there beside event files.
+# The files of a run's flags and of the names of its data, in its folder, and what else lies there
+# beside event files.
 SETTINGS = "flags.cfg"
-OUTPUTS = ("model.keras", "best.keras", "result.json", "eval.json")
+DATA = "data.json"
+OUTPUTS = (DATA, "model.keras", "best.keras", "result.json", "eval.json")
 
 # What may change when a run goes on: how long, how often looked at, measured on what, and where its
 # data lies.
@@ -415,8 +417,10 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
     except (flags.Error, ValueError) as error:
         name = getattr(error, "flagname", None)
         tasks = [f"--task={task}" for task in TASKS if name in _limits_of(task)]
-        of_others = f" It is one of {' and '.join(tasks)}." if tasks else ""
-        raise BadInput(where + " ".join(str(error).split()) + of_others) from error
+        said = where + " ".join(str(error).split())
+        raise BadInput(
+            f"{said.rstrip('.')}. It is one of {' and '.join(tasks)}." if tasks else said
+        ) from error
 
 
 def _read_flagfile(path: str) -> list[str]:

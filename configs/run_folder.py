@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import pathlib
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from configs.command_line import GROUPS, OUTPUTS, SETTINGS, BadInput, flag_values
+from configs.command_line import DATA, GROUPS, OUTPUTS, SETTINGS, BadInput, flag_values
 
 FLAGS = flags.FLAGS
 
@@ -111,6 +112,38 @@ def write_settings(logdir: str) -> None:
         f"--{name}={value}\n" for name, value in flag_values(*GROUPS).items() if value is not None
     ]
     write(logdir, SETTINGS, "".join(lines))
+
+
+def check_data(logdir: str, data: dict[str, list[str]]) -> None:
+    """Refuses data that is not the run's: else it could be measured on what it was trained with.
+
+    Args:
+        logdir: The run's folder.
+        data: What `Task.data` says.
+
+    Raises:
+        BadInput: The run has other data, or the file that names it is damaged.
+    """
+    path = pathlib.Path(logdir, DATA)
+    if not path.exists():
+        return
+    try:
+        of_run = {part: set(names) for part, names in json.loads(path.read_text("utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise BadInput(f"{path} is not what a run writes: {error}") from error
+    for part, names in data.items():
+        then, now = of_run.get(part, set()), set(names)
+        if then != now:
+            raise BadInput(
+                f"The run in {logdir} has other data for {part}, see {path}: of its {len(then)}"
+                f" {len(then - now)} are missing now, and {len(now - then)} are new."
+            )
+
+
+def write_data(logdir: str, data: dict[str, list[str]]) -> None:
+    """Writes what `Task.data` says, if that is anything."""
+    if data:
+        write(logdir, DATA, json.dumps(data, indent=1) + "\n")
 
 
 def forget_events_after(logdir: str, step: int) -> None:

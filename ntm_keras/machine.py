@@ -167,8 +167,14 @@ class MemoryCell(AbstractRNNCell):
         return self.pack_state(batch)
 
     def pack_state(self, state: Any) -> list[tf.Tensor]:
-        """The flat list of states that Keras keeps, from a `State`."""
+        """The flat list of states that Keras keeps, from a `State`.
+
+        Raises:
+            ValueError: The tensors of the `State` do not have the shapes that they should have.
+        """
         tensors = [*state.controller_state, *state[1:]]
+        shapes = [*((size,) for size in self.controller_state_size), *self.state_shapes.values()]
+        _check_shapes(f"tensors of a `{self.State.__name__}`", tensors, None, shapes)
         return [
             tf.reshape(tensor, [-1, size])
             for tensor, size in zip(tensors, self.state_size, strict=True)
@@ -184,16 +190,7 @@ class MemoryCell(AbstractRNNCell):
         Raises:
             ValueError: The states are not as many, or not of the shape, that they should be.
         """
-        given = [tf.TensorShape(state.shape) for state in states or []]
-        wanted = [tf.TensorShape([batch_size, size]) for size in self.state_size]
-        fits = len(given) == len(wanted) and all(
-            map(tf.TensorShape.is_compatible_with, given, wanted)
-        )
-        if not fits:
-            raise ValueError(
-                "Argument `states` (of a layer `initial_state`) must be tensors of the shapes"
-                f" {_listed(wanted)}. Received: {_listed(given)}"
-            )
+        _check_shapes("tensors", states, batch_size, [(size,) for size in self.state_size])
         count = len(self.controller_state_size)
         shapes = self.state_shapes.values()
         return self.State(
@@ -348,6 +345,20 @@ def copy_of(initializer: Any) -> Any:
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     return initializer.__class__.from_config(initializer.get_config())
+
+
+def _check_shapes(
+    what: str, states: Sequence[Any] | None, batch_size: int | None, shapes: Sequence[tuple]
+) -> None:
+    """Refuses states that are not as many, or not of the shapes for a sequence, as they should."""
+    given = [tf.TensorShape(getattr(state, "shape", ())) for state in states or []]
+    wanted = [tf.TensorShape([batch_size, *shape]) for shape in shapes]
+    compatible = map(tf.TensorShape.is_compatible_with, given, wanted)
+    if len(given) != len(wanted) or not all(compatible):
+        raise ValueError(
+            f"Argument `states` (of a layer `initial_state`) must be {what} of the shapes"
+            f" {_listed(wanted)}. Received: {_listed(given)}"
+        )
 
 
 def _listed(shapes: Sequence[tf.TensorShape]) -> str:

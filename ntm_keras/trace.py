@@ -166,12 +166,11 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Trace]]
         inputs: What to call it with.
 
     Returns:
-        The model's outputs, and by its name each layer's trace; where two layers have the
-        same name, the second one's ends with `_again`.
+        The model's outputs, and by its name each layer's trace, of which a model may have none;
+        where two layers have the same name, the second one's ends with `_again`.
 
     Raises:
-        ValueError: The model calls no such layer, or has a recurrent layer that is stateful, whose
-            state would go on.
+        ValueError: The model has a recurrent layer that is stateful, whose state would go on.
     """
     flat = list(model._flatten_layers(include_self=False))
     for layer in flat:
@@ -202,11 +201,6 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Trace]]
     finally:
         for layer in [*layers, *wrappers]:
             del layer.call
-    if not received:
-        raise ValueError(
-            "Argument `model` must call a layer whose cell is an NTMCell or a MANNCell. "
-            f"Received: model={model.name!r}"
-        )
     traces: dict[str, Trace] = {}
     for layer in layers:
         if id(layer) in received:

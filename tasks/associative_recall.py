@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tasks.task import Task, limit, parse_numbers
 
@@ -27,7 +27,7 @@ class AssociativeRecall(Task):
     ```
     """
 
-    default_eval_sizes: ClassVar[str] = "6,8,10,12,15,20"
+    default_eval_sizes = "6,8,10,12,15,20"
 
     bits: int = limit(6, "Bits of a vector.")
     item_length: int = limit(3, "Vectors of an item.")

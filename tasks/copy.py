@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tasks.task import Task, limit, parse_numbers, pick, where
 
@@ -24,7 +24,7 @@ class Copy(Task):
     ```
     """
 
-    default_eval_sizes: ClassVar[str] = "10,20,30,50,120"
+    default_eval_sizes = "10,20,30,50,120"
 
     bits: int = limit(8, "Bits of a vector.")
     min_length: int = limit(1, "Vectors of the shortest training sequence.")

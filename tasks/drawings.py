@@ -51,7 +51,8 @@ def load(paths: Sequence[str]) -> Drawings:
     """The drawings in folders and zip files.
 
     An alphabet that is in several of them, or lies in several places in one, is taken from the
-    first. Files that are damaged are left out, with a warning that names them.
+    first. Files that are damaged are left out, with a warning that names them, and the characters
+    of which nothing is left.
 
     Raises:
         ValueError: One of the paths is neither a folder nor a zip file, holds no drawings, or
@@ -62,16 +63,15 @@ def load(paths: Sequence[str]) -> Drawings:
         taken = {character.alphabet for character in characters}
         found = _files_in(path)
         if not found:
-            raise ValueError(
-                f"{path} holds no drawings: there is no ALPHABET/characterNN/NAME.png in it"
-            )
+            raise ValueError(f"{path} holds no file ALPHABET/characterNN/NAME.png")
         characters |= {each: found[each] for each in sorted(found) if each.alphabet not in taken}
     damaged: list[str] = []
     images = {character: list(_decoded(files, damaged)) for character, files in characters.items()}
     if damaged:
+        lost = ["/".join(character) for character, each in images.items() if not each]
         warnings.warn(
-            f"{len(damaged)} damaged drawings are left out: {', '.join(damaged[:5])}"
-            + (", .." if len(damaged) > 5 else ""),
+            f"{len(damaged)} damaged drawings are left out: {_the_first(damaged)}"
+            + (f"; nothing is left of {_the_first(lost)}" if lost else ""),
             stacklevel=2,
         )
     images = {character: each for character, each in images.items() if each}
@@ -84,12 +84,16 @@ def load(paths: Sequence[str]) -> Drawings:
     )
 
 
+def _the_first(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
+
+
 def _files_in(path: str) -> dict[Character, list[File]]:
     """The files of each character in a folder or a zip file; of an alphabet that lies in several
     places in it, those of the first."""
     characters = collections.defaultdict(list)
     places: dict[str, tuple[str, ...]] = {}
-    for name, read in sorted(_all_files(path), key=lambda file: file[0]):
+    for name, file in sorted(_all_files(path), key=lambda named: named[0]):
         parts = pathlib.PurePosixPath(name).parts
         if "__MACOSX" in parts:  # What macOS packs beside the files themselves.
             continue
@@ -97,24 +101,27 @@ def _files_in(path: str) -> dict[Character, list[File]]:
             continue
         character = Character(*parts[-3:-1])
         if places.setdefault(character.alphabet, parts[:-3]) == parts[:-3]:
-            characters[character].append((f"{path}/{name}", read))
+            characters[character].append(file)
     return characters
 
 
-def _all_files(path: str) -> Iterator[File]:
+def _all_files(path: str) -> Iterator[tuple[str, File]]:
+    """The files in a folder or a zip file, each with its place there."""
     folder = pathlib.Path(path)
     if folder.is_dir():
         # With the folder's own name: it may be that of an alphabet.
         above = folder.absolute().parent
         for file in _walk(folder.absolute()):
-            yield file.relative_to(above).as_posix(), file.read_bytes
-    else:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no folder and no zip file: {error}") from error
-        for name in archive.namelist():
-            yield name, functools.partial(archive.read, name)
+            yield file.relative_to(above).as_posix(), (str(file), file.read_bytes)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no folder and no whole zip file: {error}") from error
+    for name in archive.namelist():
+        yield name, (f"{path}/{name}", functools.partial(archive.read, name))
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:

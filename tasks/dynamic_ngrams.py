@@ -33,7 +33,7 @@ class DynamicNgrams(Task):
 
     solved_measure: ClassVar[str] = "excess_cost_bits_per_sequence"
     solved_below: ClassVar[float] = 0.7
-    default_eval_sizes: ClassVar[str] = "200"
+    default_eval_sizes = "200"
 
     context: int = limit(5, "Bits that the next one depends on.", at_most=12)
     length: int = limit(200, "Bits of a sequence.", at_least=2)

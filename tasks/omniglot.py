@@ -44,8 +44,8 @@ _PART_OF = {
 _MOST_INSTANCES = 10
 
 _EPISODE = (
-    "From the top: the drawings, the labels, and how likely the model thinks each label; time "
-    "across. Dark 0, bright 1."
+    "From the top: the drawings, the labels, and how likely the model thinks each label; of a "
+    "string of letters one place below the other. Time across; dark 0, bright 1."
 )
 
 
@@ -72,8 +72,6 @@ class Omniglot(Task):
 
     solved_measure: ClassVar[str] = "later_error"
     solved_below: ClassVar[float] = 0.08
-    default_eval_sizes: ClassVar[str] = "50"
-
     omniglot: str = text("Folders or zip files in Omniglot's layout, with commas between.")
     split: str = choice(
         ["alphabets", "characters"],
@@ -115,7 +113,9 @@ class Omniglot(Task):
         try:
             return drawings.load(self._paths)
         except ValueError as error:
-            raise ValueError(f"omniglot={self.omniglot!r}: {error}") from error
+            raise ValueError(
+                f"omniglot must name folders or zip files of drawings; {error}"
+            ) from error
 
     @functools.cached_property
     def _parts(self) -> dict[str, np.ndarray]:
@@ -146,9 +146,11 @@ class Omniglot(Task):
         for name, part in self._parts.items():
             if len(part) < self.classes:
                 found = len(self._drawings.characters)
+                finer = ", split=characters" if self.split == "alphabets" else ""
                 raise ValueError(
-                    f"an episode has {self.classes} classes, and of {found} characters, split by"
-                    f" {self.split}, {len(part)} are for {name}"
+                    f"classes={self.classes} is more than the characters for {name}: they are"
+                    f" {len(part)} of {found}, split by {self.split}. Give fewer classes{finer} or"
+                    " more drawings"
                 )
 
     def _check_drawings(self, length: int) -> None:
@@ -168,6 +170,13 @@ class Omniglot(Task):
     @property
     def _measured_instances(self) -> int:
         return min(_MOST_INSTANCES, self._instances(self.length))
+
+    def data(self) -> dict[str, list[str]]:
+        characters = self._drawings.characters
+        return {
+            name: ["/".join(characters[number]) for number in part]
+            for name, part in self._parts.items()
+        }
 
     def about(self) -> str:
         def described(part):
@@ -191,6 +200,10 @@ class Omniglot(Task):
     @property
     def largest_size(self) -> int:
         return self.length
+
+    @property
+    def default_eval_sizes(self) -> str:
+        return str(self.length)
 
     def steps_of(self, size: int) -> int:
         return size
@@ -218,8 +231,9 @@ class Omniglot(Task):
         from ntm_keras.labels import letters
         from ntm_keras.pictures import heatmap, stack
 
-        def over_time(rows):
-            return heatmap(rows, size=(8 * len(rows), _SIDE * rows.shape[1]))
+        def over_time(labels):
+            for rows in np.split(labels.numpy().T, self._places):
+                yield heatmap(rows, size=(8 * len(rows), _SIDE * rows.shape[1]))
 
         images = tf.reshape(inputs[0, :, : _SIDE * _SIDE], [-1, _SIDE, _SIDE])
         row = tf.concat(tf.unstack(images.numpy()), axis=1)
@@ -227,7 +241,7 @@ class Omniglot(Task):
         picture = stack(
             [
                 heatmap(row, size=row.shape),
-                *(over_time(each.numpy().T) for each in (targets[0], chances)),
+                *(place for labels in (targets[0], chances) for place in over_time(labels)),
             ]
         )
         return {"episode": (picture, _EPISODE)}
@@ -254,7 +268,7 @@ class Omniglot(Task):
     def parse_size(self, text: str) -> int:
         # So many that every instance that is measured comes.
         least = self.classes * (self._measured_instances - 1) + 1
-        notation = f"a number of drawings of at least {least}, such as 50"
+        notation = f"a number of drawings of at least {least}, such as {self.length}"
         (length,) = parse_numbers(text, 1, notation, least)
         self._check_drawings(length)
         return length

@@ -89,7 +89,6 @@ class Task:
     # A run in which this measure is below this threshold has solved the task.
     solved_measure: ClassVar[str] = "wrong_bits_per_sequence"
     solved_below: ClassVar[float] = 0.01
-    default_eval_sizes: ClassVar[str]
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -99,6 +98,15 @@ class Task:
                 f"a sequence has at most {LARGEST} steps. Received: {self}, which allows"
                 f" {self.longest_time}"
             )
+
+    @property
+    def default_eval_sizes(self) -> str:
+        """The sizes that are measured where `--eval_sizes` says nothing."""
+        raise NotImplementedError
+
+    def data(self) -> dict[str, list[str]]:
+        """The names of what sequences of each kind are made of, where that is the user's data."""
+        return {}
 
     def about(self) -> str:
         """What the user should know of the task's data, in lines of text; empty: nothing."""

@@ -169,9 +169,16 @@ def test_a_callback_cannot_be_called_every_0_epochs(every):
         callbacks.Measurements("nowhere", dict, every=every)
 
 
-def test_a_model_without_a_machine_cannot_be_drawn(tmp_path):
-    with pytest.raises(ValueError, match="plain"):
-        fit(make_model(), callbacks.MachineImages(str(tmp_path), next(iter(sequences()))[0]))
+def test_of_a_model_without_a_machine_only_what_draw_makes_is_drawn(tmp_path):
+    inputs, targets, mask = next(iter(sequences()))
+
+    def draw(logits):
+        return {"answers": (pictures.draw_answers(targets, tf.sigmoid(logits), mask), "")}
+
+    fit(make_model(), callbacks.MachineImages(str(tmp_path), inputs, draw))
+    assert {tag for tag, _, _ in events(tmp_path)} == {"answers"}
+    with pytest.raises(ValueError, match="nothing to draw. Received: model='plain'"):
+        fit(make_model(), callbacks.MachineImages(str(tmp_path), inputs))
 
 
 class Recorder(keras.callbacks.Callback):

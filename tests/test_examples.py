@@ -18,7 +18,13 @@ def example(name):
 
 def test_all_are_tested():
     names = {path.stem for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"add_two_numbers", "continue_training", "training_loop", "watch_memory"}
+    assert names == {
+        "add_two_numbers",
+        "continue_training",
+        "one_shot",
+        "training_loop",
+        "watch_memory",
+    }
 
 
 def test_the_cell_in_an_rnn_layer_learns_to_add_two_numbers():
@@ -36,6 +42,11 @@ def test_one_callback_shows_the_memory_of_one_s_own_model(tmp_path):
     tags = {tag for tag, _, _ in events(tmp_path)}
     parts = ("read_weightings", "write_weightings", "read_vectors", "add_vectors", "memory")
     assert tags >= {f"machine/{part}" for part in parts}
+
+
+def test_a_mann_names_what_it_saw_once():
+    by_chance = 2 / 3
+    assert example("one_shot").main(steps=1000) < by_chance / 2
 
 
 @pytest.mark.skipif(IS_KERAS_2, reason="the trained machines are files of Keras 3")

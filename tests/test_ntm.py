@@ -254,6 +254,14 @@ def test_states_of_another_number_or_width_are_refused(random):
         cell(tf.zeros([3, 7]), [])
 
 
+def test_a_named_state_whose_tensors_have_other_shapes_is_refused(random):
+    cell = cell_of()
+    state = cell.unpack_state(cell.get_initial_state(batch_size=3))
+    for wrong in (tf.zeros([3, 8, 5]), tf.zeros([3, 32]), None):
+        with pytest.raises(ValueError, match=r"tensors of a `NTMState` .* \(batch, 8, 4\). Rec"):
+            layer_of()(sequences(random), initial_state=state._replace(memory=wrong))
+
+
 @pytest.mark.parametrize("shape", [[3, 7], [3, 5, 7, 2]])
 @pytest.mark.parametrize("make", [layer_of, lambda: keras.layers.RNN(cell_of())])
 def test_sequences_of_another_rank_are_refused(make, shape):

@@ -88,6 +88,17 @@ def test_characters_are_split_by_alphabet_and_every_part_is_told(folder):
     assert task_of(folder, length=20).about() == task_of(folder).about()
 
 
+def test_the_characters_of_every_part_are_named(folder):
+    data = task_of(folder).data()
+    assert {part: len(names) for part, names in data.items()} == {
+        "test": 6,
+        "validation": 6,
+        "training": 12,
+    }
+    names = [name for part in data.values() for name in part]
+    assert len(set(names)) == 24 and "Runes/character01" in names
+
+
 def test_characters_may_be_split_without_regard_to_alphabets(folder):
     task = task_of(folder, split="characters", classes=2)
     parts = list(task._parts.values())
@@ -155,10 +166,16 @@ def test_an_episode_is_drawn_and_told(folder):
     logits = targets.numpy() * 9
     logits[0, 3] = logits[0, 3, ::-1]
     ((picture, description),) = task.pictures(inputs, targets, logits, mask).values()
-    assert picture.shape == (20 + 2 * 8 * 25 + 2 * 4, 12 * 20, 3) and description
+    # The drawings, and one below the other five places of labels and five of answers.
+    assert picture.shape == (20 + 2 * 5 * (8 * 5 + 4), 12 * 20, 3) and description
     lines = task.as_text(inputs, targets, tf.constant(logits), mask).splitlines()
     assert len(lines) == 2 + 12
     assert [line.endswith("wrong") for line in lines[2:]] == [step == 3 for step in range(12)]
+
+
+def test_it_is_evaluated_at_its_own_length_where_nothing_else_is_said(folder):
+    task = task_of(folder, length=20)
+    assert task.sizes(task.default_eval_sizes) == [("20", 20)]
 
 
 def test_sizes_to_evaluate_at_have_all_instances_and_no_drawing_twice(folder):
@@ -176,13 +193,18 @@ def test_sizes_to_evaluate_at_have_all_instances_and_no_drawing_twice(folder):
     [
         (
             {"classes": 7},
-            "an episode has 7 classes, and of 24 characters, split by alphabets, 6 are",
+            "classes=7 is more than the characters for test: they are 6 of 24, split by alphabets."
+            " Give fewer classes, split=characters or more drawings",
+        ),
+        (
+            {"classes": 5, "split": "characters"},
+            "for validation: .* fewer classes or more drawings",
         ),
         ({"length": 61}, r"needs 13 drawings of each .* has 12; with sampling=random"),
         ({"length": 3, "classes": 3}, "length must be more than classes.*length=3, classes=3"),
         ({"omniglot": ""}, r"omniglot must name folders or zip files .*Received: omniglot=''"),
         ({"omniglot": " , "}, "omniglot must name folders or zip files"),
-        ({"omniglot": "nowhere"}, "nowhere is no folder and no zip file"),
+        ({"omniglot": "nowhere"}, "omniglot must name folders .*; nowhere does not exist"),
     ],
 )
 def test_what_makes_no_episode_is_refused(folder, options, message):

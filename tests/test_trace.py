@@ -129,10 +129,11 @@ def test_a_model_whose_state_would_go_on_is_refused():
         trace_model(model, tf.zeros([B, T, 7]))
 
 
-def test_a_model_without_a_machine_is_refused(inputs):
-    model = keras.Sequential([keras.layers.LSTM(3, name="lstm")], name="ordinary")
-    with pytest.raises(ValueError, match="ordinary"):
-        trace_model(model, inputs)
+def test_a_model_without_a_machine_has_no_traces(inputs):
+    model = keras.Sequential([keras.layers.LSTM(3, name="lstm")])
+    outputs, traces = trace_model(model, inputs)
+    np.testing.assert_allclose(outputs, model(inputs), atol=1e-6)
+    assert traces == {}
 
 
 def test_what_is_no_cell_is_refused():

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -398,6 +399,7 @@ def test_every_task_and_model_is_evaluated(other_runs, other_evaluations, name, 
     tags = {tag for tag, _, _ in events(logdir / "eval")}
     assert {f"cost_bits_per_sequence_at_size/{size}", f"share_without_error_at_size/{size}"} <= tags
     machine = "mann" if name == "mann" else "ntm"
+    assert f"target_output_error/size_{size}" in tags
     assert (f"{machine}/read_weightings/size_{size}" in tags) == (name != "lstm")
 
 
@@ -405,10 +407,34 @@ def test_characters_are_evaluated_by_instance(other_runs):
     logdir, _ = other_runs["omniglot"]
     finished = run_train("--mode=eval", f"--logdir={logdir}", "--eval_sequences=8")
     assert finished.returncode == 0, finished.stderr
+    assert re.search(r"^test: 6 characters of \w+$", finished.stdout, re.MULTILINE)
     assert re.search(r"^accuracy at instance 02 +\d\.\d{3}$", finished.stdout, re.MULTILINE)
     assert len(re.findall(r"^ +\d +\d  [a-e]{5}  [a-e]{5}", finished.stdout, re.MULTILINE)) == 9
     tags = {tag for tag, _, _ in events(logdir / "eval")}
     assert {"episode/size_9", "mann/read_weightings/size_9", "later_error_at_size/9"} <= tags
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_run_does_not_go_on_with_other_data(other_runs, tmp_path, mode):
+    logdir, _ = other_runs["omniglot"]
+    before = {path: path.read_bytes() for path in logdir.glob("*.*")}
+    others = little_omniglot.write(tmp_path / "others", ("Elvish", "Klingon", "Ogham", "Runes"))
+    finished = run_train(f"--mode={mode}", f"--logdir={logdir}", f"--omniglot={others}")
+    assert finished.returncode == 1
+    assert re.search(
+        r"has other data for \w+, see .*data.json: of its \d+ \d are missing now", finished.stderr
+    )
+    assert {path: path.read_bytes() for path in logdir.glob("*.*")} == before
+
+
+def test_a_run_goes_on_with_its_data_in_another_place(other_runs, tmp_path):
+    logdir, _ = other_runs["omniglot"]
+    moved = tmp_path / "moved"
+    shutil.copytree(logdir.parent / "drawings", moved)
+    finished = run_train(
+        "--mode=eval", f"--logdir={logdir}", f"--omniglot={moved}", "--eval_sequences=8"
+    )
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):

@@ -186,8 +186,9 @@ class MachineImages(_EveryFewEpochs):
         every: Draw after every so many epochs, and when training ends.
 
     Raises:
-        ValueError: `every` is no positive integer. At the first drawing: the model has no layer
-            whose cell is an `NTMCell` or a `MANNCell`, or it has one that is stateful.
+        ValueError: `every` is no positive integer. At the first drawing: the model calls no layer
+            whose cell is an `NTMCell` or a `MANNCell`, and there is no `draw`; or it has a
+            recurrent layer that is stateful.
     """
 
     def __init__(
@@ -208,6 +209,11 @@ class MachineImages(_EveryFewEpochs):
 
     def _do(self, step: int) -> None:
         outputs, traces = self._trace(self._inputs)
+        if not traces and not self._draw:
+            raise ValueError(
+                "The model must call a layer whose cell is an NTMCell or a MANNCell, or `draw` must"
+                f" be given: else there is nothing to draw. Received: model={self.model.name!r}"
+            )
         drawn = self._draw(outputs) if self._draw else {}
         with self._log.writing():
             write_machine_images(traces, drawn, step)
