@@ -37,10 +37,10 @@ def test_they_solve_their_tasks(name):
 
 
 @of_keras_3
-def test_that_of_omniglot_names_drawings_of_another_hand(tmp_path):
+def test_that_of_omniglot_names_most_drawings_even_of_random_shapes(tmp_path):
     task = task_class("omniglot")(omniglot=str(little_omniglot.write(tmp_path)))
     by_chance = 0.8
-    assert measured("omniglot", task) < by_chance / 4
+    assert measured("omniglot", task) < by_chance / 2
 
 
 @pytest.mark.parametrize("name", FOLDERS)
