@@ -189,6 +189,8 @@ def train(task: Task, strategy: tf.distribute.Strategy | None) -> None:
 
 def help_to_train(task: Task, strategy: tf.distribute.Strategy) -> None:
     """What all workers do but the first: the same, in a folder that is then thrown away."""
+    if not FLAGS.overwrite:
+        run_folder.check_data(FLAGS.logdir, task.data_names())
     print(f"Worker {strategy.cluster_resolver.task_id} of the run in {FLAGS.logdir}.", flush=True)
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -521,7 +523,7 @@ def main(argv: list[str]) -> None:
     task = checked_task(argv)
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every checkpoint.
     if FLAGS.mode == "eval":
-        run_folder.check_data(FLAGS.logdir, task.data())
+        run_folder.check_data(FLAGS.logdir, task.data_names())
         evaluate(task)
         return
     strategy = building.make_strategy()
@@ -535,9 +537,9 @@ def main(argv: list[str]) -> None:
         kept = run_folder.kept_steps(FLAGS.logdir)
         if kept and kept[-1] > FLAGS.steps:
             raise BadInput(f"--steps={FLAGS.steps}: the run in {FLAGS.logdir} has made {kept[-1]}.")
-        run_folder.check_data(FLAGS.logdir, task.data())
+        run_folder.check_data(FLAGS.logdir, task.data_names())
+        run_folder.write_data_names(FLAGS.logdir, task.data_names())
         run_folder.write_settings(FLAGS.logdir)
-        run_folder.write_data(FLAGS.logdir, task.data())
         train(task, strategy)
 
 

@@ -42,12 +42,15 @@ def make_layers() -> dict[str, tuple[Any, bool]]:
     from yardstick import PlainMANN
 
     from ntm_keras import MANN, SideBySide
-    from ntm_keras.keras_compat import keras
+    from ntm_keras.keras_compat import IS_KERAS_2, keras
 
     sizes = FLAGS.rnn_size, FLAGS.memory_size, FLAGS.memory_vector_dim, FLAGS.head_num
     ours = {"learned_key_strength": True, "return_sequences": True}
+    side_by_side = (
+        {} if IS_KERAS_2 else {"SideBySide(MANN), XLA": (SideBySide(MANN(*sizes, **ours)), False)}
+    )
     return {
-        "SideBySide(MANN), XLA": (SideBySide(MANN(*sizes, **ours)), False),
+        **side_by_side,
         "MANN, XLA": (MANN(*sizes, **ours), True),
         "MANN, plain graph": (MANN(*sizes, **ours), False),
         "Python loops, plain graph": (PlainMANN(*sizes), False),

@@ -6,8 +6,8 @@
 Left, from the top: inputs, what the first write head adds, where any head writes. Right: outputs,
 what the first read head reads, where any head reads. Of Omniglot, from the top: drawings, labels
 and how likely the machine thinks each label; where any head writes; where any head reads. Time runs
-across; down run the locations that they use. Dark is 0 and bright 1, of Omniglot's weightings the
-largest; of what is signed blue is -1, white 0 and red 1.
+across; down run the locations that they use. Dark is 0 and bright 1; of what is signed blue is -1,
+white 0 and red 1. Of Omniglot's weightings bright is the largest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from ntm_keras import pictures
 from ntm_keras.keras_compat import keras
 from ntm_keras.trace import Trace, trace_model
 from tasks import task_class
-from tasks.omniglot import Omniglot
 from tasks.task import Task
 
 FLAGS = flags.FLAGS
@@ -120,9 +119,9 @@ def main(argv: list[str]) -> None:
     if not traces:
         sys.exit(f"picture.py: --logdir={run} holds no machine with a memory.")
     (trace,) = traces.values()
-    if isinstance(task, Omniglot):
-        episode, _ = task.pictures(inputs, targets, outputs, mask)["episode"]
-        picture = of_an_episode(episode, trace)
+    drawn_by_task = task.pictures(inputs, targets, outputs, mask)
+    if "episode" in drawn_by_task:
+        picture = of_an_episode(drawn_by_task["episode"][0], trace)
     else:
         answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
         picture = of_bits(task, inputs, answers, trace)

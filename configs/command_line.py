@@ -38,8 +38,8 @@ _OF_OTHER_MODELS = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, 
 # The files of a run's flags and of the names of its data, in its folder, and what else lies there
 # beside event files.
 SETTINGS = "flags.cfg"
-DATA = "data.json"
-OUTPUTS = (DATA, "model.keras", "best.keras", "result.json", "eval.json")
+DATA_NAMES = "data_names.json"
+OUTPUTS = ("model.keras", "best.keras", "result.json", "eval.json")
 
 # What may change when a run goes on: how long, how often looked at, measured on what, and where its
 # data lies.
@@ -418,9 +418,10 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
         name = getattr(error, "flagname", None)
         tasks = [f"--task={task}" for task in TASKS if name in _limits_of(task)]
         said = where + " ".join(str(error).split())
-        raise BadInput(
-            f"{said.rstrip('.')}. It is one of {' and '.join(tasks)}." if tasks else said
-        ) from error
+        if tasks:
+            end = "" if said.endswith("?") else "."
+            said = f"{said.rstrip('.')}{end} It is one of {' and '.join(tasks)}."
+        raise BadInput(said) from error
 
 
 def _read_flagfile(path: str) -> list[str]:

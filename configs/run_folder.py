@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import flags
 
-from configs.command_line import DATA, GROUPS, OUTPUTS, SETTINGS, BadInput, flag_values
+from configs.command_line import DATA_NAMES, GROUPS, OUTPUTS, SETTINGS, BadInput, flag_values
 
 FLAGS = flags.FLAGS
 
@@ -73,7 +73,7 @@ def clear(logdir: str) -> None:
     """Removes what a run has written, and nothing else."""
     folder = pathlib.Path(logdir)
     logs = (f"{name}/events.*" for name in _FOLDERS)
-    for pattern in (SETTINGS, *OUTPUTS, "events.*", *logs, "checkpoints/step-*"):
+    for pattern in (SETTINGS, DATA_NAMES, *OUTPUTS, "events.*", *logs, "checkpoints/step-*"):
         for path in folder.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)
@@ -114,36 +114,43 @@ def write_settings(logdir: str) -> None:
     write(logdir, SETTINGS, "".join(lines))
 
 
-def check_data(logdir: str, data: dict[str, list[str]]) -> None:
+def check_data(logdir: str, names: dict[str, list[str]]) -> None:
     """Refuses data that is not the run's: else it could be measured on what it was trained with.
 
     Args:
         logdir: The run's folder.
-        data: What `Task.data` says.
+        names: `Task.data_names`.
 
     Raises:
         BadInput: The run has other data, or the file that names it is damaged.
     """
-    path = pathlib.Path(logdir, DATA)
-    if not path.exists():
+    path = pathlib.Path(logdir, DATA_NAMES)
+    if not names or not path.exists():
         return
     try:
-        of_run = {part: set(names) for part, names in json.loads(path.read_text("utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise BadInput(f"{path} is not what a run writes: {error}") from error
-    for part, names in data.items():
-        then, now = of_run.get(part, set()), set(names)
-        if then != now:
-            raise BadInput(
-                f"The run in {logdir} has other data for {part}, see {path}: of its {len(then)}"
-                f" {len(then - now)} are missing now, and {len(now - then)} are new."
-            )
+        of_run = json.loads(path.read_text(encoding="utf-8"))
+        for part, now in names.items():
+            then = of_run[part]
+            changes = _told("missing", set(then) - set(now)) + _told("new", set(now) - set(then))
+            if changes:
+                raise BadInput(
+                    f"The run in {logdir} has other data for {part}, named in {path}:"
+                    f" {', and '.join(changes)}. Give it its own, or begin another run."
+                )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} is not what a run writes: {error!r}") from error
 
 
-def write_data(logdir: str, data: dict[str, list[str]]) -> None:
-    """Writes what `Task.data` says, if that is anything."""
-    if data:
-        write(logdir, DATA, json.dumps(data, indent=1) + "\n")
+def _told(what: str, names: set[str]) -> list[str]:
+    """A few of the names, and how many there are; nothing where there are none."""
+    first = ", ".join(sorted(names)[:3])
+    return [f"{len(names)} are {what} ({first}{', ..' if len(names) > 3 else ''})"] if names else []
+
+
+def write_data_names(logdir: str, names: dict[str, list[str]]) -> None:
+    """Writes `Task.data_names`, if there are any."""
+    if names:
+        write(logdir, DATA_NAMES, json.dumps(names, indent=1) + "\n")
 
 
 def forget_events_after(logdir: str, step: int) -> None:

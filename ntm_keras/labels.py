@@ -70,8 +70,9 @@ class InstanceAccuracy(keras.metrics.Mean):
     """
 
     def __init__(self, instance: int, places: int = 1, name: str | None = None, **kwargs: Any):
+        instance = arguments.integer("instance", instance, at_least=1)
         super().__init__(name=name or f"accuracy_at_instance_{instance:02}", **kwargs)
-        self.instance = arguments.integer("instance", instance, at_least=1)
+        self.instance = instance
         self.places = arguments.integer("places", places, at_least=1)
 
     def update_state(self, y_true, y_pred, sample_weight=None):

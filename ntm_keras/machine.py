@@ -170,11 +170,11 @@ class MemoryCell(AbstractRNNCell):
         """The flat list of states that Keras keeps, from a `State`.
 
         Raises:
-            ValueError: The tensors of the `State` do not have the shapes that they should have.
+            ValueError: What is in the `State` is no tensor, or not of the shape that it should be.
         """
         tensors = [*state.controller_state, *state[1:]]
         shapes = [*((size,) for size in self.controller_state_size), *self.state_shapes.values()]
-        _check_shapes(f"tensors of a `{self.State.__name__}`", tensors, None, shapes)
+        _check_shapes(f"a `{self.State.__name__}`", "`state`", tensors, None, shapes)
         return [
             tf.reshape(tensor, [-1, size])
             for tensor, size in zip(tensors, self.state_size, strict=True)
@@ -190,12 +190,16 @@ class MemoryCell(AbstractRNNCell):
         Raises:
             ValueError: The states are not as many, or not of the shape, that they should be.
         """
-        _check_shapes("tensors", states, batch_size, [(size,) for size in self.state_size])
+        states = [] if states is None else list(states)
+        shapes = [(size,) for size in self.state_size]
+        _check_shapes("a flat list", "`states`", states, batch_size, shapes)
         count = len(self.controller_state_size)
-        shapes = self.state_shapes.values()
         return self.State(
-            list(states[:count]),
-            *(tf.reshape(each, [-1, *shape]) for each, shape in zip(states[count:], shapes)),
+            states[:count],
+            *(
+                tf.reshape(each, [-1, *shape])
+                for each, shape in zip(states[count:], self.state_shapes.values())
+            ),
         )
 
     def call(self, inputs, states, training=None):
@@ -348,19 +352,26 @@ def copy_of(initializer: Any) -> Any:
 
 
 def _check_shapes(
-    what: str, states: Sequence[Any] | None, batch_size: int | None, shapes: Sequence[tuple]
+    kind: str, argument: str, states: list[Any], batch_size: int | None, shapes: Sequence[tuple]
 ) -> None:
     """Refuses states that are not as many, or not of the shapes for a sequence, as they should."""
-    given = [tf.TensorShape(getattr(state, "shape", ())) for state in states or []]
     wanted = [tf.TensorShape([batch_size, *shape]) for shape in shapes]
-    compatible = map(tf.TensorShape.is_compatible_with, given, wanted)
-    if len(given) != len(wanted) or not all(compatible):
+    given = [
+        tf.TensorShape(state.shape) if hasattr(state, "shape") else type(state).__name__
+        for state in states
+    ]
+    fits = len(given) == len(wanted) and all(
+        isinstance(each, tf.TensorShape) and each.is_compatible_with(shape)
+        for each, shape in zip(given, wanted)
+    )
+    if not fits:
         raise ValueError(
-            f"Argument `states` (of a layer `initial_state`) must be {what} of the shapes"
-            f" {_listed(wanted)}. Received: {_listed(given)}"
+            f"Argument {argument} (of a layer `initial_state`) must be {kind} of tensors of the"
+            f" shapes {_listed(wanted)}. Received: {_listed(given)}"
         )
 
 
-def _listed(shapes: Sequence[tf.TensorShape]) -> str:
+def _listed(shapes: Sequence[tf.TensorShape | str]) -> str:
     """The shapes as text, with `batch` where the batch size may be any."""
-    return ", ".join(str(tuple(shape)).replace("None", "batch") for shape in shapes) or "none"
+    texts = [shape if isinstance(shape, str) else str(tuple(shape)) for shape in shapes]
+    return ", ".join(texts).replace("(None", "(batch") or "none"

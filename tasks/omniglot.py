@@ -72,6 +72,7 @@ class Omniglot(Task):
 
     solved_measure: ClassVar[str] = "later_error"
     solved_below: ClassVar[float] = 0.08
+
     omniglot: str = text("Folders or zip files in Omniglot's layout, with commas between.")
     split: str = choice(
         ["alphabets", "characters"],
@@ -146,11 +147,11 @@ class Omniglot(Task):
         for name, part in self._parts.items():
             if len(part) < self.classes:
                 found = len(self._drawings.characters)
-                finer = ", split=characters" if self.split == "alphabets" else ""
+                finer = "split=characters or " if self.split == "alphabets" else ""
                 raise ValueError(
                     f"classes={self.classes} is more than the characters for {name}: they are"
-                    f" {len(part)} of {found}, split by {self.split}. Give fewer classes{finer} or"
-                    " more drawings"
+                    f" {len(part)} of {found}, split by {self.split}. Give fewer classes,"
+                    f" {finer}drawings of more characters"
                 )
 
     def _check_drawings(self, length: int) -> None:
@@ -171,7 +172,7 @@ class Omniglot(Task):
     def _measured_instances(self) -> int:
         return min(_MOST_INSTANCES, self._instances(self.length))
 
-    def data(self) -> dict[str, list[str]]:
+    def data_names(self) -> dict[str, list[str]]:
         characters = self._drawings.characters
         return {
             name: ["/".join(characters[number]) for number in part]

@@ -101,11 +101,17 @@ class Task:
 
     @property
     def default_eval_sizes(self) -> str:
-        """The sizes that are measured where `--eval_sizes` says nothing."""
+        """The sizes that are measured where `--eval_sizes` says nothing.
+
+        In a subclass it may be a class attribute, without annotation.
+        """
         raise NotImplementedError
 
-    def data(self) -> dict[str, list[str]]:
-        """The names of what sequences of each kind are made of, where that is the user's data."""
+    def data_names(self) -> dict[str, list[str]]:
+        """What of the user's data is for training, validation and test: its names, by the part.
+
+        A run goes on, and is measured, with the same only. Empty: a task draws all by itself.
+        """
         return {}
 
     def about(self) -> str:

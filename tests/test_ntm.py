@@ -257,8 +257,13 @@ def test_states_of_another_number_or_width_are_refused(random):
 def test_a_named_state_whose_tensors_have_other_shapes_is_refused(random):
     cell = cell_of()
     state = cell.unpack_state(cell.get_initial_state(batch_size=3))
-    for wrong in (tf.zeros([3, 8, 5]), tf.zeros([3, 32]), None):
-        with pytest.raises(ValueError, match=r"tensors of a `NTMState` .* \(batch, 8, 4\). Rec"):
+    for wrong, told in (
+        (tf.zeros([3, 8, 5]), r"\(3, 8, 5\)"),
+        (tf.zeros([3, 32]), r"\(3, 32\)"),
+        (None, "NoneType"),
+    ):
+        wanted = r"a `NTMState` of tensors of the shapes .* \(batch, 8, 4\)\. Received: .*"
+        with pytest.raises(ValueError, match=f"{wanted}{told}$"):
             layer_of()(sequences(random), initial_state=state._replace(memory=wrong))
 
 

@@ -89,13 +89,13 @@ def test_characters_are_split_by_alphabet_and_every_part_is_told(folder):
 
 
 def test_the_characters_of_every_part_are_named(folder):
-    data = task_of(folder).data()
-    assert {part: len(names) for part, names in data.items()} == {
+    parts = task_of(folder).data_names()
+    assert {part: len(names) for part, names in parts.items()} == {
         "test": 6,
         "validation": 6,
         "training": 12,
     }
-    names = [name for part in data.values() for name in part]
+    names = [name for part in parts.values() for name in part]
     assert len(set(names)) == 24 and "Runes/character01" in names
 
 
@@ -194,11 +194,11 @@ def test_sizes_to_evaluate_at_have_all_instances_and_no_drawing_twice(folder):
         (
             {"classes": 7},
             "classes=7 is more than the characters for test: they are 6 of 24, split by alphabets."
-            " Give fewer classes, split=characters or more drawings",
+            " Give fewer classes, split=characters or drawings of more characters",
         ),
         (
             {"classes": 5, "split": "characters"},
-            "for validation: .* fewer classes or more drawings",
+            "for validation: .* fewer classes, drawings of more",
         ),
         ({"length": 61}, r"needs 13 drawings of each .* has 12; with sampling=random"),
         ({"length": 3, "classes": 3}, "length must be more than classes.*length=3, classes=3"),

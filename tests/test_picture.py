@@ -1,8 +1,10 @@
 """benchmarks/picture.py, run as a user runs it."""
 
+import shutil
 import subprocess
 import sys
 
+import little_omniglot
 import pytest
 import tensorflow as tf
 from test_train import QUICK, ROOT, run_train
@@ -38,6 +40,22 @@ def test_the_picture_of_a_mann_is_drawn(tmp_path):
     finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
     assert finished.returncode == 0, finished.stderr
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_of_an_episode_of_drawings_is_drawn(tmp_path):
+    drawings = little_omniglot.write(tmp_path / "drawings")
+    episode = f"--omniglot={drawings}", "--task=omniglot", "--classes=3", "--length=9"
+    machine = "--memory_size=16", "--head_num=2", f"--logdir={tmp_path / 'run'}"
+    assert run_train(*episode, *machine, *QUICK.split()).returncode == 0
+    path = tmp_path / "picture.png"
+    finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
+    assert finished.returncode == 0, finished.stderr
+    _, width, _ = tf.io.decode_png(path.read_bytes()).shape
+    assert width == 9 * 20
+    shutil.rmtree(drawings)
+    finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
+    assert finished.returncode == 1 and "drawings does not exist" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_what_holds_no_machine_is_refused(tmp_path):

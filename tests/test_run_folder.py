@@ -49,25 +49,28 @@ def test_a_folder_that_cannot_be_made_cannot_be_claimed(tmp_path):
 
 
 def test_a_run_keeps_the_names_of_its_data(tmp_path):
-    data = {"training": ["a", "b"], "test": ["c"]}
-    run_folder.check_data(str(tmp_path), data)
-    run_folder.write_data(str(tmp_path), data)
-    run_folder.check_data(str(tmp_path), {"training": ["b", "a"], "test": ["c"]})
-    with pytest.raises(BadInput, match="for test, see .*: of its 1 0 are missing now, and 1 are"):
-        run_folder.check_data(str(tmp_path), {**data, "test": ["c", "b"]})
+    names = {"training": ["a", "b"], "test": ["c"]}
+    run_folder.check_data(str(tmp_path), names)
+    run_folder.write_data_names(str(tmp_path), names)
+    run_folder.check_data(str(tmp_path), names)
+    run_folder.check_data(str(tmp_path), {})
+    with pytest.raises(
+        BadInput, match=r"for test, named in .*: 1 are missing \(c\), and 4 are new"
+    ):
+        run_folder.check_data(str(tmp_path), {**names, "test": ["d", "e", "f", "g"]})
     run_folder.clear(str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_run_without_data_of_its_own_names_none(tmp_path):
-    run_folder.write_data(str(tmp_path), {})
+    run_folder.write_data_names(str(tmp_path), {})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"training": 1}'])
 def test_a_damaged_file_of_names_is_told(tmp_path, content):
-    (tmp_path / "data.json").write_text(content)
-    with pytest.raises(BadInput, match="data.json is not what a run writes"):
+    (tmp_path / "data_names.json").write_text(content)
+    with pytest.raises(BadInput, match="data_names.json is not what a run writes"):
         run_folder.check_data(str(tmp_path), {"training": ["a"]})
 
 

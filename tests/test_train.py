@@ -227,10 +227,16 @@ def test_a_flag_of_another_model_is_warned_of(other_runs):
     assert "means nothing" not in finished.stderr
 
 
-def test_a_flag_of_another_task_is_refused_with_that_task_s_name():
-    said = run_train("--max_repeats=3").stderr
-    assert "Unknown command line flag 'max_repeats'" in said
-    assert said.endswith("It is one of --task=repeat_copy.\n")
+@pytest.mark.parametrize(
+    "name, end",
+    [
+        ("max_repeats", " ? It is one of --task=repeat_copy.\n"),
+        ("classes", "'classes'. It is one of --task=omniglot.\n"),
+    ],
+)
+def test_a_flag_of_another_task_is_refused_with_that_task_s_name(name, end):
+    said = run_train(f"--{name}=3").stderr
+    assert f"Unknown command line flag '{name}'" in said and said.endswith(end)
 
 
 MACHINE = {
@@ -400,6 +406,7 @@ def test_every_task_and_model_is_evaluated(other_runs, other_evaluations, name, 
     assert {f"cost_bits_per_sequence_at_size/{size}", f"share_without_error_at_size/{size}"} <= tags
     machine = "mann" if name == "mann" else "ntm"
     assert f"target_output_error/size_{size}" in tags
+    assert "target_output_error" in {tag for tag, _, _ in events(logdir / "train")}
     assert (f"{machine}/read_weightings/size_{size}" in tags) == (name != "lstm")
 
 
@@ -422,7 +429,8 @@ def test_a_run_does_not_go_on_with_other_data(other_runs, tmp_path, mode):
     finished = run_train(f"--mode={mode}", f"--logdir={logdir}", f"--omniglot={others}")
     assert finished.returncode == 1
     assert re.search(
-        r"has other data for \w+, see .*data.json: of its \d+ \d are missing now", finished.stderr
+        r"has other data for \w+, named in .*data_names.json: \d+ are (missing|new)",
+        finished.stderr,
     )
     assert {path: path.read_bytes() for path in logdir.glob("*.*")} == before
 
@@ -704,6 +712,12 @@ def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
     assert finished.returncode in (1, 2)
     assert "model.keras cannot be loaded" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_is_one_to_go_on_with(tmp_path):
+    (tmp_path / "flags.cfg").write_text("--task=repeat_copy\n")
+    (tmp_path / "data_names.json").write_text("{}")
+    assert flags_of(f"--logdir={tmp_path}")["task"] == "repeat_copy"
 
 
 @pytest.mark.parametrize("name", ["model.keras", "eval.json"])
