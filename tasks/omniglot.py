@@ -147,11 +147,11 @@ class Omniglot(Task):
         for name, part in self._parts.items():
             if len(part) < self.classes:
                 found = len(self._drawings.characters)
-                finer = "split=characters or " if self.split == "alphabets" else ""
+                finer = ", split=characters" if self.split == "alphabets" else ""
                 raise ValueError(
                     f"classes={self.classes} is more than the characters for {name}: they are"
-                    f" {len(part)} of {found}, split by {self.split}. Give fewer classes,"
-                    f" {finer}drawings of more characters"
+                    f" {len(part)} of {found}, split by {self.split}. Give fewer classes"
+                    f"{finer} or drawings of more characters"
                 )
 
     def _check_drawings(self, length: int) -> None:

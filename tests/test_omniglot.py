@@ -198,7 +198,7 @@ def test_sizes_to_evaluate_at_have_all_instances_and_no_drawing_twice(folder):
         ),
         (
             {"classes": 5, "split": "characters"},
-            "for validation: .* fewer classes, drawings of more",
+            "for validation: .* fewer classes or drawings of more",
         ),
         ({"length": 61}, r"needs 13 drawings of each .* has 12; with sampling=random"),
         ({"length": 3, "classes": 3}, "length must be more than classes.*length=3, classes=3"),
