@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -26,24 +28,44 @@ def integer(name: str, value: Any, at_least: int) -> int:
 
 def fraction(name: str, value: Any) -> float:
     """The value as a float; a ValueError says what is allowed."""
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not 0 <= value <= 1:
+    if not _is_number(value) or not 0 <= value <= 1:
         raise ValueError(
             f"Argument `{name}` must be a number from 0 to 1. Received: {name}={value!r}"
         )
     return float(value)
 
 
+def number(name: str, value: Any, at_least: float = -math.inf) -> float:
+    """The value as a float; a ValueError says what is allowed."""
+    if not _is_number(value) or not at_least <= value < math.inf:
+        bound = "" if at_least == -math.inf else f" of at least {at_least:g}"
+        raise ValueError(
+            f"Argument `{name}` must be a finite number{bound}. Received: {name}={value!r}"
+        )
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def function(name: str, value: Any) -> Any:
+    """The value, if it can be called; a ValueError says what is allowed."""
+    if not callable(value):
+        raise ValueError(f"Argument `{name}` must be a function. Received: {name}={value!r}")
+    return value
+
+
 def boolean(name: str, value: Any) -> bool:
     """The value as a bool; a ValueError says what is allowed."""
-    if value not in (True, False):
+    if np.ndim(value) or value not in (True, False):
         raise ValueError(f"Argument `{name}` must be True or False. Received: {name}={value!r}")
     return bool(value)
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     """The value, if it is one of those; a ValueError says what is allowed."""
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(
             f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}. "
             f"Received: {name}={value!r}"
@@ -60,3 +82,21 @@ def real(name: str, tensor: Any, dtype: Any) -> tf.Tensor:
             f"Received: {name} of dtype {given.name}"
         )
     return tf.cast(tensor, dtype)
+
+
+def mask(given: Any, sequences: tf.Tensor) -> tf.Tensor:
+    """The mask of sequences as `(batch, time)`, bool; a ValueError if it is of another shape.
+
+    One of numbers, of one sequence for all, or with a third axis of one, is taken too.
+    """
+    given = tf.cast(given, tf.bool)
+    batch_size, time = sequences.shape[:2]
+    allowed = [[size, time, *more] for size in (batch_size, 1) for more in ([], [1])]
+    if not any(given.shape.is_compatible_with(shape) for shape in allowed):
+        raise ValueError(
+            f"Argument `mask` must have the shape (batch, time), here {(batch_size, time)}. "
+            f"Received: mask of the shape {tuple(given.shape)}"
+        )
+    if given.shape.rank == 3:
+        given = given[:, :, 0]
+    return tf.broadcast_to(given, tf.shape(sequences)[:2])

@@ -188,7 +188,7 @@ def _named_controller(name: str, units: int, layers: int, dtype: Any) -> Any:
 
 
 def _check_cell(cell: Any, units: int, layers: int) -> None:
-    is_cell = hasattr(cell, "call") and hasattr(cell, "state_size")
+    is_cell = isinstance(cell, keras.layers.Layer) and hasattr(cell, "state_size")
     if not is_cell or isinstance(cell, keras.layers.RNN):
         raise ValueError(
             "Argument `controller` must be a Keras RNN cell, with `call` and `state_size`. "
@@ -209,21 +209,33 @@ def _check_cell(cell: Any, units: int, layers: int) -> None:
 
 
 def run_controller(
-    cell: Any, inputs: tf.Tensor, flat_states: list[tf.Tensor]
+    cell: Any, units: int, inputs: tf.Tensor, flat_states: list[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """Runs one step of a controller whose states come and go as a flat list.
 
     Args:
         cell: A cell from `make_controller`.
+        units: Width of its output.
         inputs: `(batch, features)`.
         flat_states: One `(batch, size)` tensor for each number in `cell.state_size`.
 
     Returns:
         The output, `(batch, units)`, and the list of the new states.
+
+    Raises:
+        ValueError: The cell returns an output or states of other sizes than it says.
     """
     state_size = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
     output, new_states = cell(inputs, tf.nest.pack_sequence_as(state_size, flat_states))
-    return output, tf.nest.flatten(new_states)
+    new_states = tf.nest.flatten(new_states)
+    sizes = [units, *tf.nest.flatten(cell.state_size)]
+    returned = [each.shape[-1] for each in (output, *new_states)]
+    if returned != sizes:
+        raise ValueError(
+            "The controller's `call` must return its output and its states, of the widths"
+            f" {sizes}. Received: widths {returned} from {cell!r}"
+        )
+    return output, new_states
 
 
 def reset_dropout(cell: Any) -> None:

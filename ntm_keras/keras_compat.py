@@ -16,11 +16,12 @@ def _check_backend() -> None:
     try:
         backend = keras.backend.backend()
     except ImportError as error:
+        legacy = os.environ.get("TF_USE_LEGACY_KERAS")
+        needs = "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. " if legacy else ""
         raise ImportError(
             "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
             f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "
-            f"TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS')!r}. Keras 2 "
-            f"(TF_USE_LEGACY_KERAS=1) needs the package tf-keras. {error}"
+            f"TF_USE_LEGACY_KERAS={legacy!r}. {needs}{error}"
         ) from error
     if backend != "tensorflow":
         raise ImportError(
@@ -68,6 +69,10 @@ else:
                 lambda size: tf.zeros([batch_size, size], dtype or self.compute_dtype),
                 self.state_size,
             )
+
+
+# Takes Keras 3's symbolic tensors too; those of Keras 2 are taken by every operation.
+reshape = tf.reshape if IS_KERAS_2 else keras.ops.reshape
 
 
 def serializable(cls: _Class) -> _Class:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from ntm_keras import arguments
 from ntm_keras.keras_compat import keras, serializable
-from ntm_keras.metrics import MaskedCrossentropy, mask_of
+from ntm_keras.metrics import MaskedCrossentropy, check_shapes, mask_of
 
 
 @serializable
@@ -76,6 +76,7 @@ class InstanceAccuracy(keras.metrics.Mean):
         self.places = arguments.integer("places", places, at_least=1)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        check_shapes(y_true, y_pred)
         right = tf.cast(is_right(y_true, y_pred, self.places), tf.float32)
         here = self._counts(instance_numbers(y_true))
         mask = mask_of(y_pred, sample_weight) * tf.cast(here, tf.float32)
@@ -121,10 +122,10 @@ class LaterError(InstanceAccuracy):
 def letters(labels: tf.Tensor, places: int) -> tf.Tensor:
     """Labels, `(batch, time, places * letters)`, as `(batch, time, places, letters)`."""
     labels = tf.convert_to_tensor(labels)
-    rank, width = labels.shape.rank, labels.shape[-1] if labels.shape.rank else None
-    if rank not in (None, 3) or (width is not None and width % places):
+    width = labels.shape[-1]
+    if width is not None and width % places:
         raise ValueError(
-            "Labels must have the shape (batch, time, places * letters), the targets one-hot. "
+            "Labels must have the shape (batch, time, places * letters). "
             f"Received: {tuple(labels.shape)}, places={places}"
         )
     batch, time = tf.unstack(tf.shape(labels)[:2], num=2)

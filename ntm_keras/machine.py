@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from ntm_keras import arguments, controllers, loop
-from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, reshape
 
 
 class MemoryCell(AbstractRNNCell):
@@ -154,9 +154,14 @@ class MemoryCell(AbstractRNNCell):
 
         Returns:
             The flat list of states, one `(batch_size, size)` for each of `state_size`.
+
+        Raises:
+            ValueError: There is neither `inputs` nor a `batch_size`.
         """
         if inputs is not None:
             batch_size = tf.shape(inputs)[0]
+        if batch_size is None:
+            raise ValueError("Argument `batch_size` must be given where `inputs` is not.")
         if dtype is None or not tf.as_dtype(dtype).is_floating:
             dtype = self.compute_dtype
         controllers.reset_dropout(self.controller)
@@ -170,13 +175,19 @@ class MemoryCell(AbstractRNNCell):
         """The flat list of states that Keras keeps, from a `State`.
 
         Raises:
-            ValueError: What is in the `State` is no tensor, or not of the shape that it should be.
+            ValueError: It is no `State` of this cell, or what is in it is no tensor, or not of the
+                shape that it should be.
         """
+        if not issubclass(type(state), self.State):
+            raise ValueError(
+                f"Argument `state` (of a layer `initial_state`) must be a `{self.State.__name__}`. "
+                f"Received: a `{type(state).__name__}`"
+            )
         tensors = [*state.controller_state, *state[1:]]
         shapes = [*((size,) for size in self.controller_state_size), *self.state_shapes.values()]
         _check_shapes(f"a `{self.State.__name__}`", "`state`", tensors, None, shapes)
         return [
-            tf.reshape(tensor, [-1, size])
+            reshape(tensor, [-1, size])
             for tensor, size in zip(tensors, self.state_size, strict=True)
         ]
 
@@ -190,6 +201,11 @@ class MemoryCell(AbstractRNNCell):
         Raises:
             ValueError: The states are not as many, or not of the shape, that they should be.
         """
+        if hasattr(states, "_fields"):
+            raise ValueError(
+                "Argument `states` must be a flat list of tensors, which the cell's `pack_state`"
+                f" makes. Received: a `{type(states).__name__}`"
+            )
         states = [] if states is None else list(states)
         shapes = [(size,) for size in self.state_size]
         _check_shapes("a flat list", "`states`", states, batch_size, shapes)
@@ -197,7 +213,7 @@ class MemoryCell(AbstractRNNCell):
         return self.State(
             states[:count],
             *(
-                tf.reshape(each, [-1, *shape])
+                reshape(each, [-1, *shape])
                 for each, shape in zip(states[count:], self.state_shapes.values())
             ),
         )
@@ -216,7 +232,10 @@ class MemoryCell(AbstractRNNCell):
             Its output, its states, and the projection of the output to the heads' parameters.
         """
         output, controller_state = controllers.run_controller(
-            self.controller, self.with_reads(inputs, state.read_vectors), state.controller_state
+            self.controller,
+            self.rnn_size,
+            self.with_reads(inputs, state.read_vectors),
+            state.controller_state,
         )
         return output, controller_state, self.parameter_projection(output)
 
@@ -259,7 +278,7 @@ class MemoryLayer(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
 
     def __call__(self, sequences, initial_state=None, **kwargs):
-        if isinstance(initial_state, self.cell.State):
+        if hasattr(initial_state, "_fields"):  # A NamedTuple.
             initial_state = self.cell.pack_state(initial_state)
         return super().__call__(sequences, initial_state=initial_state, **kwargs)
 
@@ -273,7 +292,7 @@ class MemoryLayer(keras.layers.RNN):
         if self.unroll or not loop.can_run(self.cell):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if mask is not None:
-            mask = tf.reshape(tf.cast(mask, tf.bool), tf.shape(sequences)[:2])
+            mask = arguments.mask(mask, sequences)
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
             mask = None if mask is None else tf.reverse(mask, [1])

@@ -39,6 +39,7 @@ class MaskedCrossentropy(keras.losses.Loss):
         raise NotImplementedError
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        check_shapes(y_true, y_pred)
         nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
         mask = mask_of(y_pred, sample_weight)
         counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
@@ -111,6 +112,7 @@ class MeanPerSequence(keras.metrics.Mean):
         self._function = function
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        check_shapes(y_true, y_pred)
         logits = tf.cast(y_pred, tf.float32)
         mask = mask_of(y_pred, sample_weight)
         return super().update_state(self._function(tf.cast(y_true, tf.float32), logits, mask))
@@ -188,6 +190,21 @@ def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) ->
     return tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask, axis=-1) / math.log(2)
 
 
+def check_shapes(targets: Any, outputs: Any) -> None:
+    """Refuses targets and outputs of different shapes, or not of three axes.
+
+    Raises:
+        ValueError: They are so.
+    """
+    wanted, given = (tf.convert_to_tensor(each).shape for each in (targets, outputs))
+    if not (given.is_compatible_with([None] * 3) and wanted.is_compatible_with(given)):
+        raise ValueError(
+            "Targets and outputs must both have the shape (batch, time, width); layers of a model"
+            " that has them need return_sequences=True. Received: targets of the shape"
+            f" {wanted}, outputs of the shape {given}"
+        )
+
+
 def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
     """The mask of a model's outputs, `(batch, time)`, float32.
 
@@ -198,10 +215,12 @@ def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
     """
     steps = tf.shape(outputs)[:-1]
     mask = tf.ones(steps) if sample_weight is None else tf.cast(sample_weight, tf.float32)
-    if mask.shape.rank not in (None, 2):
+    given = tf.convert_to_tensor(outputs).shape
+    batch_size, time, _ = tf.TensorShape([None] * 3).merge_with(given)
+    if not any(mask.shape.is_compatible_with([batch_size, size]) for size in (time, 1)):
         raise ValueError(
-            "Argument `sample_weight` must be a mask of the shape (batch, time). "
-            f"Received: sample_weight of the shape {tuple(mask.shape)}"
+            "Argument `sample_weight` must be a mask of the shape (batch, time), here"
+            f" {(batch_size, time)}. Received: sample_weight of the shape {tuple(mask.shape)}"
         )
     of_layers = getattr(outputs, "_keras_mask", None)  # Keras 2 has it in `sample_weight` too.
     if of_layers is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras import arguments
 from ntm_keras.keras_compat import keras
 
 
@@ -18,8 +18,7 @@ class NoisyModel(keras.Model):
     not depend on fine tuning: an NTM finds out sooner that it can use its memory.
 
     The noise is a function of the seed and of the optimizer's iterations alone, so the model has to
-    be compiled. To save it, save `keras.Model(model.inputs, model.outputs)`, which has the same
-    layers.
+    be compiled. What `save` writes is loaded as an ordinary `keras.Model`.
 
     Args:
         inputs: As in `keras.Model`.
@@ -29,8 +28,8 @@ class NoisyModel(keras.Model):
         seed: Where the noise comes from.
 
     Raises:
-        ValueError: `stddev` is negative or not finite; or computations are in mixed precision; or,
-            in training, the model was not compiled.
+        ValueError: `stddev` is negative or not finite, or `seed` no integer of at least 0; or
+            computations are in mixed precision; or, in training, the model was not compiled.
 
     Examples:
         >>> inputs = tf.keras.Input([3])
@@ -59,16 +58,11 @@ class NoisyModel(keras.Model):
                 f"Received: compute_dtype={self.compute_dtype}, "
                 f"variable_dtype={self.variable_dtype}"
             )
-        if not callable(stddev) and not 0 <= stddev < math.inf:
-            raise ValueError(
-                "Argument `stddev` must be a finite number of at least 0, or a schedule. "
-                f"Received: stddev={stddev!r}"
-            )
-        self._stddev = stddev
-        self._noise_seed = seed
+        self._stddev = stddev if callable(stddev) else arguments.number("stddev", stddev, 0)
+        self._noise_seed = arguments.integer("seed", seed, at_least=0)
 
     def call(self, inputs, training=None, mask=None):
-        if not training:
+        if not training or not self.trainable_variables:
             return super().call(inputs, training=training, mask=mask)
         weights = self.trainable_variables
         without_noise = [tf.identity(weight) for weight in weights]
@@ -79,6 +73,10 @@ class NoisyModel(keras.Model):
         finally:
             for weight, value in zip(weights, without_noise):
                 weight.assign(value)
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Saves the layers as a `keras.Model`, which has no noise and is not compiled."""
+        keras.Model(self.inputs, self.outputs).save(*args, **kwargs)
 
     def _noise(self, weights: list[Any]) -> list[tf.Tensor]:
         """The noise of this training step, a tensor for each weight."""

@@ -51,7 +51,7 @@ class SideBySide(keras.layers.Wrapper):
             raise ValueError(
                 "Argument `layer` must be an NTM or MANN layer that runs its own loop: under Keras"
                 " 3, in single or double precision, with a controller that has a name, neither"
-                f" stateful nor unrolled. Received: layer={layer!r}"
+                f" stateful nor unrolled. Received: layer={_described(layer)}"
             )
         super().__init__(layer, **kwargs)
         self.parts = arguments.integer("parts", parts, at_least=1)
@@ -60,6 +60,7 @@ class SideBySide(keras.layers.Wrapper):
         self._compiled = tf.function(self._run, jit_compile=True, autograph=False)
 
     def call(self, sequences, mask=None, training=False):
+        mask = None if mask is None else arguments.mask(mask, sequences)
         batch_size = sequences.shape[0] or tf.shape(sequences)[0]
         parts = min(self.parts, sequences.shape[0] or self.parts)
         ends = [batch_size * part // parts for part in range(parts + 1)]
@@ -91,4 +92,15 @@ def can_wrap(layer: Any) -> bool:
         and not IS_KERAS_2
         and not (layer.stateful or layer.unroll)
         and loop.can_run(layer.cell)
+    )
+
+
+def _described(layer: Any) -> str:
+    """The layer, and what decides whether it can be wrapped."""
+    if not isinstance(layer, MemoryLayer):
+        return repr(layer)
+    return (
+        f"{layer!r} with controller={layer.cell.controller!r}, stateful={layer.stateful}, "
+        f"unroll={layer.unroll}, dtype={layer.compute_dtype!r}, "
+        f"under Keras {2 if IS_KERAS_2 else 3}"
     )

@@ -126,7 +126,7 @@ def trace(
         initial_state = cell.get_initial_state(batch_size=tf.shape(inputs)[0])
     state: Any = initial_state
     if not isinstance(state, cell.State):
-        state = cell.unpack_state(state)
+        state = cell.unpack_state(state, inputs.shape[0])
     time_first = tf.einsum("btf->tbf", inputs)
     # For the shapes; the scan computes the first step again.
     first: Any = cell.step(time_first[0], state)._replace(state=state)

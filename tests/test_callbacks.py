@@ -72,6 +72,15 @@ def test_the_gradient_norm_is_logged_in_every_fit():
         assert norm[0] != norm[1] and all(value > 0 for value in norm)
 
 
+def test_gradients_are_guarded_from_the_first_fit_on_or_not_at_all():
+    model = make_model()
+    fit(model)
+    with pytest.raises(ValueError, match="first `fit` on. Received: model='plain', fitted without"):
+        fit(model, callbacks.GuardGradients())
+    with pytest.raises(ValueError, match="needs a model that is compiled"):
+        callbacks.GuardGradients().set_model(keras.Sequential())
+
+
 @tf.custom_gradient
 def overflowing(outputs):
     """Leaves its argument as it is; its gradient is beyond all numbers."""
@@ -169,13 +178,36 @@ def test_a_callback_cannot_be_called_every_0_epochs(every):
         callbacks.Measurements("nowhere", dict, every=every)
 
 
+@pytest.mark.parametrize(
+    "make, received",
+    [
+        (lambda: callbacks.StopAfter("a"), "steps='a'"),
+        (lambda: callbacks.StopWhenSolved("a", float), "below='a'"),
+        (lambda: callbacks.StopWhenSolved(1, 3), "test=3"),
+        (lambda: callbacks.StopWhenSolved(1, float, times=0), "times=0"),
+        (lambda: callbacks.StopOnSignal(3), "save=3"),
+        (lambda: callbacks.RunTime("a"), "started='a'"),
+        (lambda: callbacks.ScalarLog("nowhere", -1), "batch_size=-1"),
+        (lambda: callbacks.Measurements("nowhere", 3), "measure=3"),
+        (lambda: callbacks.MachineImages("nowhere", np.ones([2, 3, 4]), draw=3), "draw=3"),
+        (lambda: callbacks.MachineImages("nowhere", None), "inputs=None"),
+        (lambda: callbacks.MachineImages("nowhere", sequences()), "inputs=<.*Dataset"),
+        (lambda: callbacks.SaveLatest("model.keras", seconds="a"), "seconds='a'"),
+        (lambda: callbacks.Checkpoints("nowhere", seconds=-1), "seconds=-1"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused_before_training(make, received):
+    with pytest.raises(ValueError, match=f"Received: {received}"):
+        make()
+
+
 def test_of_a_model_without_a_machine_only_what_draw_makes_is_drawn(tmp_path):
     inputs, targets, mask = next(iter(sequences()))
 
     def draw(logits):
         return {"answers": (pictures.draw_answers(targets, tf.sigmoid(logits), mask), "")}
 
-    fit(make_model(), callbacks.MachineImages(str(tmp_path), inputs, draw))
+    fit(make_model(), callbacks.MachineImages(tmp_path, inputs, draw))
     assert {tag for tag, _, _ in events(tmp_path)} == {"answers"}
     with pytest.raises(ValueError, match="nothing to draw. Received: model='plain'"):
         fit(make_model(), callbacks.MachineImages(str(tmp_path), inputs))
@@ -491,7 +523,7 @@ def test_training_stops_only_after_so_many_passed_validations_in_a_row():
 
 
 def test_training_goes_on_and_no_test_is_made_while_validation_is_above():
-    stop = callbacks.StopWhenSolved(below=1e-9, test=None, monitor="loss")
+    stop = callbacks.StopWhenSolved(below=1e-9, test=pytest.fail, monitor="loss")
     model = make_model()
     fit(model, stop, epochs=3)
     assert int(model.optimizer.iterations) == 6

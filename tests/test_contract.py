@@ -302,7 +302,12 @@ def test_initial_state_from_a_named_tuple(make, inputs, random):
     state = state._replace(memory=state.memory + random.normal(size=state.memory.shape))
     packed = cell.pack_state(state)
     given = state if isinstance(layer, MemoryLayer) else packed
-    assert_equal(layer(inputs, initial_state=given), by_hand(layer, inputs, states=packed)[0])
+    expected, _ = by_hand(layer, inputs, states=packed)
+    assert_equal(layer(inputs, initial_state=given), expected)
+    sequences, *states = (keras.Input(each.shape[1:]) for each in (inputs, *packed))
+    given = cell.unpack_state(states) if isinstance(layer, MemoryLayer) else states
+    model = keras.Model([sequences, *states], layer(sequences, initial_state=given))
+    assert_equal(model([tf.constant(inputs), *packed]), expected)
 
 
 @feature("Batch size and length may be unknown, and change")

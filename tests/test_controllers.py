@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,7 +27,7 @@ from ntm_keras.keras_compat import keras
 def test_a_controller_has_its_output_width_and_states(controller, layers, sizes):
     cell = make_controller(controller, 6, layers, "float32")
     assert tf.nest.flatten(cell.state_size) == sizes
-    output, states = run_controller(cell, tf.ones([2, 3]), [tf.zeros([2, n]) for n in sizes])
+    output, states = run_controller(cell, 6, tf.ones([2, 3]), [tf.zeros([2, n]) for n in sizes])
     assert output.shape == (2, 6)
     assert [tuple(state.shape) for state in states] == [(2, n) for n in sizes]
 
@@ -99,6 +101,7 @@ def test_a_controller_s_dropout_draws_new_masks_for_every_sequence():
         ({"controller": "gru"}, "controller='gru'"),
         ({"controller": 3}, "controller=3"),
         ({"controller": keras.layers.LSTM(6)}, "must be a Keras RNN cell"),
+        ({"controller": keras.layers.Dense(6)}, "must be a Keras RNN cell"),
         ({"controller": keras.layers.LSTMCell(7)}, "output_size=7, rnn_size=6"),
         ({"controller": keras.layers.LSTMCell(6), "controller_layers": 2}, "controller_layers=2"),
     ],
@@ -106,6 +109,29 @@ def test_a_controller_s_dropout_draws_new_masks_for_every_sequence():
 def test_a_controller_that_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         NTMCell(6, 8, 4, 1, 1, **arguments)
+
+
+class Forgetful(keras.layers.SimpleRNNCell):
+    """Returns fewer states than it says."""
+
+    def call(self, inputs, states):
+        return super().call(inputs, states)[0], []
+
+
+class Narrow(keras.layers.SimpleRNNCell):
+    """Returns less than it says."""
+
+    def call(self, inputs, states):
+        output, states = super().call(inputs, states)
+        return output[:, 1:], states
+
+
+@pytest.mark.parametrize("make, widths", [(Forgetful, [6]), (Narrow, [5, 6])])
+def test_a_controller_that_returns_something_else_than_it_says_is_named(make, widths):
+    cell = NTMCell(6, 8, 4, 1, 1, controller=make(6))
+    message = rf"controller's `call` must .* \[6, 6\]. Received: widths {re.escape(str(widths))}"
+    with pytest.raises(ValueError, match=message):
+        cell(tf.zeros([2, 3]), cell.get_initial_state(batch_size=2))
 
 
 @pytest.mark.parametrize("units", [0, 1.5, "wide"])

@@ -106,8 +106,10 @@ def test_a_compiled_model_reports_them():
 
 def test_labels_that_are_not_one_hot_or_do_not_fit_the_places_are_refused():
     targets = one_hot(LABELS)
-    with pytest.raises(ValueError, match=r"the targets one-hot. Received: \(2, 6\), places=1"):
-        LabelCrossentropy()(tf.constant(LABELS), targets)
+    for wrong, shape in ((tf.constant(LABELS), r"\(2, 6\)"), (targets[:, :, :2], r"\(2, 6, 2\)")):
+        for call in (LabelCrossentropy(), InstanceAccuracy(1).update_state):
+            with pytest.raises(ValueError, match=f"targets of the shape {shape}, outputs"):
+                call(wrong, targets)
     for call in (LabelCrossentropy(2), InstanceAccuracy(1, places=2).update_state):
         with pytest.raises(ValueError, match=r"Received: \(2, 6, 3\), places=2"):
             call(targets, targets)

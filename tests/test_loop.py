@@ -7,7 +7,7 @@ import test_mann
 import test_ntm
 from test_ntm import CONFIGURATIONS, as_text, sequences
 
-from ntm_keras import MANN, NTM, MANNCell, NTMCell, loop
+from ntm_keras import MANN, NTM, MANNCell, NTMCell, SideBySide, loop
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
 pytestmark = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
@@ -101,6 +101,19 @@ def test_a_mask_may_be_of_numbers_and_have_a_third_axis(random, dtype):
     mask = tf.cast(MASK, dtype)
     assert_same(layer, around_cell, inputs_of(random), mask=mask)
     assert_same(layer, around_cell, inputs_of(random), mask=mask[:, :, tf.newaxis])
+
+
+def test_one_mask_may_be_for_all_sequences(random):
+    layer, around_cell = layer_and_cell({}, return_sequences=True)
+    assert_same(layer, around_cell, inputs_of(random), mask=MASK[:1])
+
+
+@pytest.mark.parametrize("shape", [[5, 3], [15], [3, 4], [2, 5], [3, 5, 2]])
+def test_a_mask_of_another_shape_is_refused(random, shape):
+    layer, _ = layer_and_cell({}, return_sequences=True)
+    for call in (layer, SideBySide(layer)):
+        with pytest.raises(ValueError, match=r"`mask` must have the shape .*, here \(3, 5\)"):
+            call(inputs_of(random), mask=np.ones(shape, bool))
 
 
 @pytest.mark.parametrize("zero_output_for_mask", [False, True])

@@ -144,12 +144,28 @@ def test_steps_that_a_layer_masks_do_not_count(targets, mask, as_weight):
     assert found["wrong_bits_per_sequence"] == pytest.approx(float(measure.result()))
 
 
-@pytest.mark.parametrize("shape", [[4], [4, 6, 3]])
-def test_a_mask_of_another_rank_is_refused(targets, logits, shape):
-    message = r"`sample_weight` must be a mask of the shape \(batch, time\). Received: .*\(4,"
+@pytest.mark.parametrize("shape", [[4], [4, 6, 3], [4, 5]])
+def test_a_mask_of_another_shape_is_refused(targets, logits, shape):
+    message = (
+        r"`sample_weight` must be a mask of the shape \(batch, time\), here .*Received: .*\(4,"
+    )
     for call in (BitCrossentropy(), WrongBitsPerSequence().update_state):
         with pytest.raises(ValueError, match=message):
             call(targets, logits, np.ones(shape))
+
+
+@pytest.mark.parametrize("width", [1, 9])
+def test_targets_of_another_shape_than_the_outputs_are_refused(targets, logits, width):
+    wrong = np.ones([*targets.shape[:2], width])
+    for call in (BitCrossentropy(), WrongBitsPerSequence().update_state):
+        with pytest.raises(ValueError, match=rf"targets of the shape \(4, 6, {width}\), outputs"):
+            call(wrong, logits)
+
+
+def test_a_model_that_answers_no_sequence_is_told_of_return_sequences(targets, logits):
+    for call in (BitCrossentropy(), WrongBitsPerSequence().update_state):
+        with pytest.raises(ValueError, match="need return_sequences=True"):
+            call(targets[:, 0], logits[:, 0])
 
 
 def test_wrong_bits_can_be_counted_in_some_channels_only():

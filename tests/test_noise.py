@@ -122,7 +122,26 @@ def test_the_noise_is_a_function_of_seed_and_step():
     assert losses(noisy_model(seed=2)[0], 3) != again
 
 
-@pytest.mark.parametrize("stddev", [-1.0, float("nan"), float("inf")])
+def test_what_it_saves_is_the_model_without_noise(tmp_path):
+    model, layer = noisy_model()
+    model.save(str(tmp_path / "model.keras"))
+    loaded = keras.models.load_model(str(tmp_path / "model.keras"))
+    np.testing.assert_array_equal(loaded(tf.constant(INPUTS)), layer(INPUTS))
+
+
+def test_a_model_with_nothing_to_train_has_no_noise():
+    model, layer = noisy_model()
+    layer.trainable = False
+    np.testing.assert_array_equal(model(INPUTS, training=True), layer(INPUTS))
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", -1])
+def test_a_seed_that_cannot_be_is_refused(seed):
+    with pytest.raises(ValueError, match=f"Received: seed={seed!r}"):
+        noisy_model(seed=seed)
+
+
+@pytest.mark.parametrize("stddev", [-1.0, float("nan"), float("inf"), "a", None])
 def test_a_deviation_that_cannot_be_is_refused(stddev):
-    with pytest.raises(ValueError, match=f"stddev={stddev}"):
+    with pytest.raises(ValueError, match=f"Received: stddev={stddev!r}"):
         noisy_model(stddev=stddev)

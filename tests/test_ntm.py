@@ -5,7 +5,7 @@ import pytest
 import slow_ntm
 import tensorflow as tf
 
-from ntm_keras import NTM, NTMCell, NTMState
+from ntm_keras import NTM, MANNCell, NTMCell, NTMState
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
 
 SIZES = {
@@ -252,6 +252,19 @@ def test_states_of_another_number_or_width_are_refused(random):
         cell(tf.zeros([3, 7]), cell.get_initial_state(batch_size=2))
     with pytest.raises(ValueError, match="Received: none"):
         cell(tf.zeros([3, 7]), [])
+    with pytest.raises(ValueError, match="`batch_size` must be given"):
+        cell.get_initial_state()
+
+
+def test_a_named_state_of_another_machine_is_refused(random):
+    mann = MANNCell(6, 8, 4, 1)
+    state = mann.unpack_state(mann.get_initial_state(batch_size=3))
+    with pytest.raises(ValueError, match="must be a `NTMState`. Received: a `MANNState`"):
+        layer_of()(sequences(random), initial_state=state)
+    with pytest.raises(
+        ValueError, match="which the cell's `pack_state` makes. Received: a `MANNSt"
+    ):
+        cell_of().unpack_state(state)
 
 
 def test_a_named_state_whose_tensors_have_other_shapes_is_refused(random):

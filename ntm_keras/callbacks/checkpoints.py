@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras import arguments
 from ntm_keras.callbacks.tensorboard import reason
 from ntm_keras.keras_compat import keras, training_step
 
@@ -59,7 +60,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._folder = pathlib.Path(folder)
         self._variables = variables or {}
         self._averages = averages
-        self._seconds = seconds
+        self._seconds = arguments.number("seconds", seconds, at_least=0)
         self._written_at = -math.inf
         self._step: int | None = None  # Of the last state that was written or read.
 

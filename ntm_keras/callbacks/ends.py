@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras import arguments
 from ntm_keras.callbacks.monitor import monitored
 from ntm_keras.keras_compat import keras, training_step
 
@@ -18,11 +19,14 @@ class StopAfter(keras.callbacks.Callback):
 
     Args:
         steps: Training steps since the optimizer was made.
+
+    Raises:
+        ValueError: `steps` is no positive integer.
     """
 
     def __init__(self, steps: int):
         super().__init__()
-        self._steps = steps
+        self._steps = arguments.integer("steps", steps, at_least=1)
 
     def on_train_batch_end(self, batch, logs=None):
         if training_step(self.model) >= self._steps:
@@ -42,6 +46,9 @@ class StopWhenSolved(keras.callbacks.Callback):
         monitor: What of the logs is compared with `below`. An epoch without it is not passed, and
             a warning says so.
         times: How many validations in a row must be below it before the test is made.
+
+    Raises:
+        ValueError: `below` is no number, `test` no function, or `times` no positive integer.
     """
 
     def __init__(
@@ -52,10 +59,10 @@ class StopWhenSolved(keras.callbacks.Callback):
         times: int = 1,
     ):
         super().__init__()
-        self._below = below
-        self._test = test
+        self._below = arguments.number("below", below)
+        self._test = arguments.function("test", test)
         self._monitor = monitor
-        self._times = times
+        self._times = arguments.integer("times", times, at_least=1)
         # What a checkpoint has to keep.
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
@@ -82,7 +89,7 @@ class RunTime(keras.callbacks.Callback):
 
     def __init__(self, started: float):
         super().__init__()
-        self._since = started
+        self._since = arguments.number("started", started)
         # What a checkpoint has to keep.
         self.variables = {"seconds": tf.Variable(0.0, trainable=False, dtype=tf.float64)}
 
@@ -128,7 +135,7 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def __init__(self, save: Callable[[], None]):
         super().__init__()
-        self._save = save
+        self._save = arguments.function("save", save)
         self._received: int | None = None
         self._handlers: dict[int, Any] = {}
         self._epoch_began = 0

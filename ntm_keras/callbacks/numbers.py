@@ -22,25 +22,34 @@ class GuardGradients(keras.callbacks.Callback):
     Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
     `gradients_left_out`, how many of the model's training steps were without one.
 
-    It has to come before the callbacks that are to see its logs. A model that was fitted without
-    it before has to be compiled again. Where the replicas of a `tf.distribute` strategy share a
-    batch, it sees the gradient of the whole batch; and so does the optimizer that clips it, which
-    in Keras 3 by itself clips that of each part.
+    It has to come before the callbacks that are to see its logs. Where the replicas of a
+    `tf.distribute` strategy share a batch, it sees the gradient of the whole batch; and so does the
+    optimizer that clips it, which in Keras 3 by itself clips that of each part.
 
     Raises:
-        ValueError: In training, where the optimizer scales the loss: it has to see what overflows.
+        ValueError: When training begins: the model is not compiled, or was fitted without this
+            callback since; or its optimizer scales the loss, and has to see what overflows.
     """
 
     def set_model(self, model: Any) -> None:
         super().set_model(model)
-        if hasattr(model.optimizer, "inner_optimizer"):
+        optimizer = getattr(model, "optimizer", None)
+        if optimizer is None:
+            raise ValueError("GuardGradients needs a model that is compiled, with an optimizer.")
+        if hasattr(optimizer, "inner_optimizer"):
             raise ValueError(
                 "GuardGradients is for optimizers that do not leave out gradients that overflow by "
-                f"themselves. Received: optimizer={model.optimizer!r}"
+                f"themselves. Received: optimizer={optimizer!r}"
             )
-        if not hasattr(model.optimizer, "gradient_norm"):
-            with model.distribute_strategy.scope():
-                _guard(model.optimizer)
+        if hasattr(optimizer, "gradient_norm"):
+            return
+        if getattr(model, "train_function", None) is not None:
+            raise ValueError(
+                "GuardGradients must be there from a model's first `fit` on. Received: model="
+                f"{model.name!r}, fitted without it before; compile it again"
+            )
+        with model.distribute_strategy.scope():
+            _guard(optimizer)
 
     @property
     def variables(self) -> dict[str, tf.Variable]:

@@ -32,8 +32,8 @@ class EventLog:
         folder: Where it is; made if need be.
     """
 
-    def __init__(self, folder: str):
-        self._folder = folder
+    def __init__(self, folder: str | os.PathLike):
+        self._folder = os.fspath(folder)
         self._folder_was_there = False
         self._suffix = f".{os.urandom(4).hex()}.v2"
         self._writer: Any = None
@@ -84,7 +84,7 @@ class ScalarLog(keras.callbacks.Callback):
 
     def __init__(self, log_dir: str, batch_size: int):
         super().__init__()
-        self.batch_size = batch_size
+        self.batch_size = arguments.integer("batch_size", batch_size, at_least=1)
         self._log_dir = log_dir
 
     def on_train_begin(self, logs=None):
@@ -155,12 +155,12 @@ class Measurements(_EveryFewEpochs):
         every: Measure after every so many epochs, and when training ends.
 
     Raises:
-        ValueError: `every` is no positive integer.
+        ValueError: `every` is no positive integer, or `measure` no function.
     """
 
     def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
         super().__init__(log_dir, every)
-        self._measure = measure
+        self._measure = arguments.function("measure", measure)
 
     def _do(self, step: int) -> None:
         measured = self._measure()
@@ -186,9 +186,9 @@ class MachineImages(_EveryFewEpochs):
         every: Draw after every so many epochs, and when training ends.
 
     Raises:
-        ValueError: `every` is no positive integer. At the first drawing: the model calls no layer
-            whose cell is an `NTMCell` or a `MANNCell`, and there is no `draw`; or it has a
-            recurrent layer that is stateful.
+        ValueError: `every` is no positive integer, `draw` no function, or `inputs` no batch of
+            arrays. At the first drawing: the model calls no layer whose cell is an `NTMCell` or a
+            `MANNCell`, and there is no `draw`; or it has a recurrent layer that is stateful.
     """
 
     def __init__(
@@ -199,8 +199,8 @@ class MachineImages(_EveryFewEpochs):
         every: int = 1,
     ):
         super().__init__(log_dir, every)
-        self._inputs = tf.nest.map_structure(lambda batch: tf.convert_to_tensor(batch[:1]), inputs)
-        self._draw = draw
+        self._inputs = tf.nest.map_structure(_first, inputs)
+        self._draw = None if draw is None else arguments.function("draw", draw)
         self._trace: Any = None
 
     def on_train_begin(self, logs=None):
@@ -217,6 +217,16 @@ class MachineImages(_EveryFewEpochs):
         drawn = self._draw(outputs) if self._draw else {}
         with self._log.writing():
             write_machine_images(traces, drawn, step)
+
+
+def _first(batch: Any) -> tf.Tensor:
+    """A batch of the first example alone."""
+    if not hasattr(batch, "shape"):
+        raise ValueError(
+            "Argument `inputs` must be an array or a tensor, or a structure of these, such as a"
+            f" batch that the model is called with. Received: inputs={batch!r}"
+        )
+    return tf.convert_to_tensor(batch[:1])
 
 
 def write_machine_images(
