@@ -1,5 +1,10 @@
 """The machines that come with the project."""
 
+import configparser
+import json
+import re
+import zipfile
+
 import little_omniglot
 import pytest
 import tensorflow as tf
@@ -26,6 +31,16 @@ def measured(name, task):
 
 def test_there_is_one_for_every_task():
     assert set(FOLDERS) == set(TASKS)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_oldest_keras_wrote_them_so_that_every_newer_one_reads_them(name):
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    oldest = re.search(r"keras >= (\S+)", setup["options"]["install_requires"]).group(1)
+    with zipfile.ZipFile(ROOT / "pretrained" / name / "model.keras") as file:
+        written_by = json.loads(file.read("metadata.json"))["keras_version"]
+    assert written_by.startswith(f"{oldest}.")
 
 
 @of_keras_3
