@@ -13,8 +13,12 @@ import pathlib
 import sys
 from typing import Any
 
-import matplotlib.pyplot as plt
 from absl import app, flags
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    sys.exit("curves.py needs matplotlib: pip install -e '.[benchmarks]'")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 

@@ -34,6 +34,12 @@ for _name, _default, _help in (
 ):
     flags.DEFINE_integer(_name, _default, _help, 1, 100_000)
 
+flags.register_multi_flags_validator(
+    ["memory_size", "head_num"],
+    lambda sizes: sizes["memory_size"] >= sizes["head_num"],
+    "memory_size must be at least head_num: every head writes to a location of its own",
+)
+
 _PIXELS, _LABELS = 400, 5
 
 

@@ -30,8 +30,12 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
 from absl import app, flags
+
+try:
+    import matplotlib.pyplot as plt
+except ImportError:
+    sys.exit("speed.py needs matplotlib: pip install -e '.[benchmarks]'")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
@@ -70,7 +74,8 @@ _DESCRIPTIONS = {
 }
 
 for _name, _default in Setting()._asdict().items():
-    flags.DEFINE_integer(_name, _default, _DESCRIPTIONS[_name], 1, 100_000)
+    _least = 3 if _name == "memory_size" else 1  # A head shifts to either side.
+    flags.DEFINE_integer(_name, _default, _DESCRIPTIONS[_name], _least, 100_000)
 flags.DEFINE_multi_enum("contestants", list(CONTESTANTS), list(CONTESTANTS), "What to time.")
 flags.DEFINE_list("axes", list(AXES), f"Which sizes to vary, of {', '.join(AXES)}.")
 flags.DEFINE_integer("repeats", 30, "How often to time each.", 1, 10**6)
@@ -201,6 +206,12 @@ def devices() -> list[str]:
     return [device.name.removeprefix("/device:") for device in tf.config.list_logical_devices()]
 
 
+def is_keras_2() -> bool:
+    from ntm_keras.keras_compat import IS_KERAS_2
+
+    return IS_KERAS_2
+
+
 def matrix_products_per_second(device: str) -> float:
     """Floating-point operations a second, in products of two large matrices."""
     import tensorflow as tf
@@ -303,6 +314,9 @@ def main(argv: list[str]) -> None:
     there = in_process(devices)
     if FLAGS.device not in there:
         sys.exit(f"speed.py: --device={FLAGS.device} is not there; there are {', '.join(there)}.")
+    if IN_PARTS in FLAGS.contestants and in_process(is_keras_2):
+        FLAGS.contestants = [name for name in FLAGS.contestants if name != IN_PARTS]
+        print(f"Without {IN_PARTS}, which is for Keras 3.")
     base = Setting(*(FLAGS[name].value for name in Setting._fields))
     folder = pathlib.Path(FLAGS.folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -36,12 +36,10 @@ def fraction(name: str, value: Any) -> float:
 
 
 def number(name: str, value: Any, at_least: float = -math.inf) -> float:
-    """The value as a float; a ValueError says what is allowed."""
-    if not _is_number(value) or not at_least <= value < math.inf:
+    """The value as a float, which may be infinite; a ValueError says what is allowed."""
+    if not _is_number(value) or not value >= at_least:
         bound = "" if at_least == -math.inf else f" of at least {at_least:g}"
-        raise ValueError(
-            f"Argument `{name}` must be a finite number{bound}. Received: {name}={value!r}"
-        )
+        raise ValueError(f"Argument `{name}` must be a number{bound}. Received: {name}={value!r}")
     return float(value)
 
 
@@ -58,7 +56,7 @@ def function(name: str, value: Any) -> Any:
 
 def boolean(name: str, value: Any) -> bool:
     """The value as a bool; a ValueError says what is allowed."""
-    if np.ndim(value) or value not in (True, False):
+    if not isinstance(value, (bool, int, np.bool_)) or value not in (0, 1):
         raise ValueError(f"Argument `{name}` must be True or False. Received: {name}={value!r}")
     return bool(value)
 
@@ -99,4 +97,5 @@ def mask(given: Any, sequences: tf.Tensor) -> tf.Tensor:
         )
     if given.shape.rank == 3:
         given = given[:, :, 0]
-    return tf.broadcast_to(given, tf.shape(sequences)[:2])
+    shape = tf.shape(sequences)[:2]
+    return tf.reshape(tf.broadcast_to(given, [shape[0], tf.shape(given)[1]]), shape)

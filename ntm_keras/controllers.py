@@ -228,12 +228,14 @@ def run_controller(
     state_size = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
     output, new_states = cell(inputs, tf.nest.pack_sequence_as(state_size, flat_states))
     new_states = tf.nest.flatten(new_states)
-    sizes = [units, *tf.nest.flatten(cell.state_size)]
-    returned = [each.shape[-1] for each in (output, *new_states)]
-    if returned != sizes:
+    wanted = [(None, size) for size in (units, *tf.nest.flatten(cell.state_size))]
+    shapes = [each.shape for each in (output, *new_states)]
+    if len(shapes) != len(wanted) or not all(
+        map(tf.TensorShape.is_compatible_with, shapes, wanted)
+    ):
         raise ValueError(
             "The controller's `call` must return its output and its states, of the widths"
-            f" {sizes}. Received: widths {returned} from {cell!r}"
+            f" {[size for _, size in wanted]}. Received: {shapes} from {cell!r}"
         )
     return output, new_states
 

@@ -17,7 +17,8 @@ def _check_backend() -> None:
         backend = keras.backend.backend()
     except ImportError as error:
         legacy = os.environ.get("TF_USE_LEGACY_KERAS")
-        needs = "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. " if legacy else ""
+        is_legacy = legacy in ("1", "true", "True")
+        needs = "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. " if is_legacy else ""
         raise ImportError(
             "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
             f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "

@@ -76,11 +76,11 @@ class InstanceAccuracy(keras.metrics.Mean):
         self.places = arguments.integer("places", places, at_least=1)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
+        mask = mask_of(y_pred, sample_weight)
         check_shapes(y_true, y_pred)
         right = tf.cast(is_right(y_true, y_pred, self.places), tf.float32)
         here = self._counts(instance_numbers(y_true))
-        mask = mask_of(y_pred, sample_weight) * tf.cast(here, tf.float32)
-        return super().update_state(self._value(right), mask)
+        return super().update_state(self._value(right), mask * tf.cast(here, tf.float32))
 
     def result(self):
         return tf.where(tf.convert_to_tensor(self.count) > 0, super().result(), math.nan)

@@ -35,7 +35,7 @@ class MemoryCell(AbstractRNNCell):
         **kwargs: Keras's own, such as `name` and `dtype`.
     """
 
-    State: ClassVar[type]
+    State: ClassVar[Any]
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ class MemoryCell(AbstractRNNCell):
             ValueError: It is no `State` of this cell, or what is in it is no tensor, or not of the
                 shape that it should be.
         """
-        if not issubclass(type(state), self.State):
+        if not isinstance(state, self.State):
             raise ValueError(
                 f"Argument `state` (of a layer `initial_state`) must be a `{self.State.__name__}`. "
                 f"Received: a `{type(state).__name__}`"
@@ -201,7 +201,7 @@ class MemoryCell(AbstractRNNCell):
         Raises:
             ValueError: The states are not as many, or not of the shape, that they should be.
         """
-        if hasattr(states, "_fields"):
+        if _is_named(states):
             raise ValueError(
                 "Argument `states` must be a flat list of tensors, which the cell's `pack_state`"
                 f" makes. Received: a `{type(states).__name__}`"
@@ -278,7 +278,7 @@ class MemoryLayer(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
 
     def __call__(self, sequences, initial_state=None, **kwargs):
-        if hasattr(initial_state, "_fields"):  # A NamedTuple.
+        if _is_named(initial_state):
             initial_state = self.cell.pack_state(initial_state)
         return super().__call__(sequences, initial_state=initial_state, **kwargs)
 
@@ -289,10 +289,10 @@ class MemoryLayer(keras.layers.RNN):
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
         sequences = arguments.real("sequences", sequences, self.compute_dtype)
-        if self.unroll or not loop.can_run(self.cell):
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if mask is not None:
             mask = arguments.mask(mask, sequences)
+        if self.unroll or not loop.can_run(self.cell):
+            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
             mask = None if mask is None else tf.reverse(mask, [1])
@@ -368,6 +368,11 @@ def copy_of(initializer: Any) -> Any:
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     return initializer.__class__.from_config(initializer.get_config())
+
+
+def _is_named(states: Any) -> bool:
+    """Whether it is a NamedTuple."""
+    return hasattr(states, "_fields")
 
 
 def _check_shapes(

@@ -7,6 +7,7 @@ such as `Masking`, do not count either.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -39,9 +40,9 @@ class MaskedCrossentropy(keras.losses.Loss):
         raise NotImplementedError
 
     def __call__(self, y_true, y_pred, sample_weight=None):
+        mask = mask_of(y_pred, sample_weight)
         check_shapes(y_true, y_pred)
         nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
-        mask = mask_of(y_pred, sample_weight)
         counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
         total = tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask)
         return tf.math.divide_no_nan(total, _in_the_whole_batch(counted))
@@ -112,7 +113,6 @@ class MeanPerSequence(keras.metrics.Mean):
         self._function = function
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        check_shapes(y_true, y_pred)
         logits = tf.cast(y_pred, tf.float32)
         mask = mask_of(y_pred, sample_weight)
         return super().update_state(self._function(tf.cast(y_true, tf.float32), logits, mask))
@@ -186,22 +186,19 @@ class ShareWithoutError(MeanPerSequence):
 
 def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """The cross-entropy of each sequence in bits, `(batch,)`."""
+    check_shapes(targets, logits)
     nats = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
     return tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask, axis=-1) / math.log(2)
 
 
 def check_shapes(targets: Any, outputs: Any) -> None:
-    """Refuses targets and outputs of different shapes, or not of three axes.
-
-    Raises:
-        ValueError: They are so.
-    """
+    """Refuses targets of another shape than the outputs have, with a ValueError."""
     wanted, given = (tf.convert_to_tensor(each).shape for each in (targets, outputs))
-    if not (given.is_compatible_with([None] * 3) and wanted.is_compatible_with(given)):
+    if not wanted.is_compatible_with(given):
         raise ValueError(
-            "Targets and outputs must both have the shape (batch, time, width); layers of a model"
-            " that has them need return_sequences=True. Received: targets of the shape"
-            f" {wanted}, outputs of the shape {given}"
+            "Argument `y_true`, the targets, must have the shape of the model's outputs,"
+            f" (batch, time, width); labels are one-hot. Received: targets of the shape {wanted},"
+            f" outputs of the shape {given}"
         )
 
 
@@ -211,13 +208,20 @@ def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
     It is 1 everywhere where no `sample_weight` is given, and 0 where a layer of the model masks.
 
     Raises:
-        ValueError: `sample_weight` is not `(batch, time)`, nor `(batch, 1)`.
+        ValueError: `outputs` are not `(batch, time, width)`; or `sample_weight` is not `(batch,
+            time)`, nor has 1 in the place of either.
     """
+    given = tf.convert_to_tensor(outputs).shape
+    if not given.is_compatible_with([None] * 3):
+        raise ValueError(
+            "Argument `y_pred`, the model's outputs, must have the shape (batch, time, width): its"
+            f" recurrent layers need return_sequences=True. Received: the shape {given}"
+        )
     steps = tf.shape(outputs)[:-1]
     mask = tf.ones(steps) if sample_weight is None else tf.cast(sample_weight, tf.float32)
-    given = tf.convert_to_tensor(outputs).shape
     batch_size, time, _ = tf.TensorShape([None] * 3).merge_with(given)
-    if not any(mask.shape.is_compatible_with([batch_size, size]) for size in (time, 1)):
+    allowed = itertools.product((batch_size, 1), (time, 1))
+    if not any(map(mask.shape.is_compatible_with, allowed)):
         raise ValueError(
             "Argument `sample_weight` must be a mask of the shape (batch, time), here"
             f" {(batch_size, time)}. Received: sample_weight of the shape {tuple(mask.shape)}"
@@ -229,5 +233,6 @@ def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
 
 
 def _wrong_bits(targets, logits, mask):
+    check_shapes(targets, logits)
     wrong = tf.cast(tf.not_equal(logits > 0, targets > 0.5), tf.float32)
     return tf.reduce_sum(wrong * mask[:, :, tf.newaxis], axis=[1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -58,7 +59,16 @@ class NoisyModel(keras.Model):
                 f"Received: compute_dtype={self.compute_dtype}, "
                 f"variable_dtype={self.variable_dtype}"
             )
-        self._stddev = stddev if callable(stddev) else arguments.number("stddev", stddev, 0)
+        try:
+            is_allowed = callable(stddev) or bool(0 <= stddev < math.inf)
+        except (TypeError, ValueError):  # What cannot be compared, or several numbers.
+            is_allowed = False
+        if not is_allowed:
+            raise ValueError(
+                "Argument `stddev` must be a finite number of at least 0, or a schedule. "
+                f"Received: stddev={stddev!r}"
+            )
+        self._stddev = stddev
         self._noise_seed = arguments.integer("seed", seed, at_least=0)
 
     def call(self, inputs, training=None, mask=None):
@@ -76,7 +86,7 @@ class NoisyModel(keras.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves the layers as a `keras.Model`, which has no noise and is not compiled."""
-        keras.Model(self.inputs, self.outputs).save(*args, **kwargs)
+        keras.Model(self.input, self.output, name=self.name).save(*args, **kwargs)
 
     def _noise(self, weights: list[Any]) -> list[tf.Tensor]:
         """The noise of this training step, a tensor for each weight."""

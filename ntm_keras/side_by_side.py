@@ -34,7 +34,8 @@ class SideBySide(keras.layers.Wrapper):
         training: The same.
 
     Raises:
-        ValueError: `layer` is another one, or `parts` less than 1.
+        ValueError: `layer` is another one, or `parts` less than 1; in a call, `mask` has another
+            shape.
 
     Examples:
         >>> ntm = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1, write_head_num=1,

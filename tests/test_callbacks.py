@@ -75,8 +75,10 @@ def test_the_gradient_norm_is_logged_in_every_fit():
 def test_gradients_are_guarded_from_the_first_fit_on_or_not_at_all():
     model = make_model()
     fit(model)
-    with pytest.raises(ValueError, match="first `fit` on. Received: model='plain', fitted without"):
+    with pytest.raises(ValueError, match="training step on. Received: model=.plain., trained"):
         fit(model, callbacks.GuardGradients())
+    model.compile("sgd", "mse")
+    assert fit(model, callbacks.GuardGradients()).history["gradient_norm"][-1] > 0
     with pytest.raises(ValueError, match="needs a model that is compiled"):
         callbacks.GuardGradients().set_model(keras.Sequential())
 
@@ -191,6 +193,7 @@ def test_a_callback_cannot_be_called_every_0_epochs(every):
         (lambda: callbacks.Measurements("nowhere", 3), "measure=3"),
         (lambda: callbacks.MachineImages("nowhere", np.ones([2, 3, 4]), draw=3), "draw=3"),
         (lambda: callbacks.MachineImages("nowhere", None), "inputs=None"),
+        (lambda: callbacks.MachineImages("nowhere", np.float32(3)), r"inputs=np.float32\(3"),
         (lambda: callbacks.MachineImages("nowhere", sequences()), "inputs=<.*Dataset"),
         (lambda: callbacks.SaveLatest("model.keras", seconds="a"), "seconds='a'"),
         (lambda: callbacks.Checkpoints("nowhere", seconds=-1), "seconds=-1"),
@@ -299,6 +302,13 @@ def test_the_latest_model_is_saved_no_more_often_than_asked_and_at_the_end(
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
     assert int(loaded.optimizer.iterations) == 6
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
+
+
+@pytest.mark.parametrize("save", [callbacks.SaveLatest, callbacks.SaveBest])
+def test_the_folder_of_a_saved_model_is_made_if_need_be(save, tmp_path):
+    path = tmp_path / "a" / "b" / "model.keras"
+    fit(make_model(), save(path, **({"monitor": "loss"} if save is callbacks.SaveBest else {})))
+    assert path.exists()
 
 
 def test_the_best_model_is_that_of_the_lowest_value(tmp_path):

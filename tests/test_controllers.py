@@ -126,12 +126,28 @@ class Narrow(keras.layers.SimpleRNNCell):
         return output[:, 1:], states
 
 
-@pytest.mark.parametrize("make, widths", [(Forgetful, [6]), (Narrow, [5, 6])])
-def test_a_controller_that_returns_something_else_than_it_says_is_named(make, widths):
+class Vague(keras.layers.SimpleRNNCell):
+    """Returns states of a width that is known only when there are numbers."""
+
+    def call(self, inputs, states):
+        output, states = super().call(inputs, states)
+        return output, [tf.boolean_mask(states[0], tf.fill([tf.shape(states[0])[1]], True), axis=1)]
+
+
+@pytest.mark.parametrize("make, shapes", [(Forgetful, [(2, 6)]), (Narrow, [(2, 5), (2, 6)])])
+def test_a_controller_that_returns_something_else_than_it_says_is_named(make, shapes):
     cell = NTMCell(6, 8, 4, 1, 1, controller=make(6))
-    message = rf"controller's `call` must .* \[6, 6\]. Received: widths {re.escape(str(widths))}"
+    shapes = re.escape(str([tf.TensorShape(shape) for shape in shapes]))
+    message = rf"controller's `call` must .* \[6, 6\]. Received: {shapes} from <"
     with pytest.raises(ValueError, match=message):
         cell(tf.zeros([2, 3]), cell.get_initial_state(batch_size=2))
+
+
+def test_a_controller_may_leave_a_width_open_until_there_are_numbers():
+    cell = NTMCell(6, 8, 4, 1, 1, controller=Vague(6))
+    states = cell.get_initial_state(batch_size=2)
+    outputs, _ = tf.function(cell)(tf.zeros([2, 3]), states)
+    np.testing.assert_allclose(outputs, cell(tf.zeros([2, 3]), states)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("units", [0, 1.5, "wide"])

@@ -8,6 +8,7 @@ from ntm_keras import (
     NTM,
     BitCrossentropy,
     CostPerSequence,
+    MeanPerSequence,
     ShareWithoutError,
     WrongBitsPerSequence,
 )
@@ -144,10 +145,25 @@ def test_steps_that_a_layer_masks_do_not_count(targets, mask, as_weight):
     assert found["wrong_bits_per_sequence"] == pytest.approx(float(measure.result()))
 
 
-@pytest.mark.parametrize("shape", [[4], [4, 6, 3], [4, 5]])
+@pytest.mark.parametrize("shape", [[1, 6], [4, 1], [1, 1]])
+def test_a_mask_may_be_one_for_all_sequences_or_for_all_steps(targets, logits, shape):
+    mask = np.arange(1.0, 1 + np.prod(shape)).reshape(shape) % 2
+    for measure in (BitCrossentropy(), WrongBitsPerSequence()):
+        expected = measure(targets, logits, np.broadcast_to(mask, [4, 6]))
+        assert float(measure(targets, logits, mask)) == pytest.approx(float(expected))
+
+
+def test_what_is_measured_of_a_sequence_need_not_have_targets_like_the_outputs(targets, logits):
+    labels = np.zeros(targets.shape[:2])
+    measure = MeanPerSequence(lambda labels, logits, mask: tf.reduce_sum(labels, 1), "labels")
+    measure.update_state(labels, logits)
+    assert float(measure.result()) == 0
+
+
+@pytest.mark.parametrize("shape", [[4], [4, 6, 3], [4, 5], [3, 6]])
 def test_a_mask_of_another_shape_is_refused(targets, logits, shape):
     message = (
-        r"`sample_weight` must be a mask of the shape \(batch, time\), here .*Received: .*\(4,"
+        r"`sample_weight` must be a mask of the shape \(batch, time\), here .*Received: .*\(\d,"
     )
     for call in (BitCrossentropy(), WrongBitsPerSequence().update_state):
         with pytest.raises(ValueError, match=message):

@@ -256,6 +256,14 @@ def test_states_of_another_number_or_width_are_refused(random):
         cell.get_initial_state()
 
 
+def test_a_named_state_may_have_been_kept_in_a_module(random):
+    layer, keeper = layer_of(), tf.Module()
+    layer.build((None, None, 7))
+    keeper.state = layer.cell.unpack_state(layer.cell.get_initial_state(batch_size=3))
+    inputs = sequences(random)
+    np.testing.assert_array_equal(layer(inputs, initial_state=keeper.state), layer(inputs))
+
+
 def test_a_named_state_of_another_machine_is_refused(random):
     mann = MANNCell(6, 8, 4, 1)
     state = mann.unpack_state(mann.get_initial_state(batch_size=3))

@@ -77,6 +77,11 @@ def test_memory_is_that_after_the_step(cell, inputs):
     np.testing.assert_allclose(found.memory[:, 0], cell.unpack_state(states).memory, atol=1e-6)
 
 
+def test_a_state_of_another_batch_size_is_refused(cell, inputs):
+    with pytest.raises(ValueError, match=r"`states` .* \(3, 6\)"):
+        trace(cell, inputs, cell.get_initial_state(batch_size=3))
+
+
 @pytest.mark.parametrize("shape", [(T, 7), (B, 0, 7)])
 def test_inputs_that_are_no_sequences_are_refused(cell, shape):
     with pytest.raises(ValueError, match="inputs"):

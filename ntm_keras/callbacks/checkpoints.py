@@ -44,8 +44,8 @@ class Checkpoints(keras.callbacks.Callback):
             training.
 
     Raises:
-        ValueError: When training begins: the folder has a state of a later step, and it was not
-            restored.
+        ValueError: `seconds` is no number of at least 0. When training begins: the folder has a
+            state of a later step, and it was not restored.
         OSError: In training, when a state cannot be written.
     """
 

@@ -85,6 +85,9 @@ class RunTime(keras.callbacks.Callback):
 
     Args:
         started: When this process started, by `time.perf_counter`.
+
+    Raises:
+        ValueError: `started` is no number.
     """
 
     def __init__(self, started: float):
@@ -130,6 +133,7 @@ class StopOnSignal(keras.callbacks.Callback):
         save: Called before training ends.
 
     Raises:
+        ValueError: `save` is no function.
         StoppedBySignalError: In training, after a signal.
     """
 

@@ -27,7 +27,7 @@ class GuardGradients(keras.callbacks.Callback):
     optimizer that clips it, which in Keras 3 by itself clips that of each part.
 
     Raises:
-        ValueError: When training begins: the model is not compiled, or was fitted without this
+        ValueError: When training begins: the model is not compiled, or was trained without this
             callback since; or its optimizer scales the loss, and has to see what overflows.
     """
 
@@ -43,10 +43,10 @@ class GuardGradients(keras.callbacks.Callback):
             )
         if hasattr(optimizer, "gradient_norm"):
             return
-        if getattr(model, "train_function", None) is not None:
+        if getattr(model, "train_function", None) is not None and not model.run_eagerly:
             raise ValueError(
-                "GuardGradients must be there from a model's first `fit` on. Received: model="
-                f"{model.name!r}, fitted without it before; compile it again"
+                "GuardGradients must be there from a model's first training step on. Received:"
+                f" model={model.name!r}, trained without it before; compile it again"
             )
         with model.distribute_strategy.scope():
             _guard(optimizer)

@@ -80,9 +80,12 @@ class ScalarLog(keras.callbacks.Callback):
         log_dir: The run's folder; training is written under `train`, validation under
             `validation` in it.
         batch_size: Sequences of a batch.
+
+    Raises:
+        ValueError: `batch_size` is no positive integer.
     """
 
-    def __init__(self, log_dir: str, batch_size: int):
+    def __init__(self, log_dir: str | os.PathLike, batch_size: int):
         super().__init__()
         self.batch_size = arguments.integer("batch_size", batch_size, at_least=1)
         self._log_dir = log_dir
@@ -123,7 +126,7 @@ class ScalarLog(keras.callbacks.Callback):
 class _EveryFewEpochs(keras.callbacks.Callback):
     """Calls `_do` after every so many epochs and when training ends, once in a training step."""
 
-    def __init__(self, log_dir: str, every: int):
+    def __init__(self, log_dir: str | os.PathLike, every: int):
         super().__init__()
         self._log_dir = log_dir
         self._every = arguments.integer("every", every, at_least=1)
@@ -158,7 +161,9 @@ class Measurements(_EveryFewEpochs):
         ValueError: `every` is no positive integer, or `measure` no function.
     """
 
-    def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
+    def __init__(
+        self, log_dir: str | os.PathLike, measure: Callable[[], dict[str, float]], every: int = 1
+    ):
         super().__init__(log_dir, every)
         self._measure = arguments.function("measure", measure)
 
@@ -193,7 +198,7 @@ class MachineImages(_EveryFewEpochs):
 
     def __init__(
         self,
-        log_dir: str,
+        log_dir: str | os.PathLike,
         inputs: Any,
         draw: Callable[[Any], Pictures] | None = None,
         every: int = 1,
@@ -221,7 +226,7 @@ class MachineImages(_EveryFewEpochs):
 
 def _first(batch: Any) -> tf.Tensor:
     """A batch of the first example alone."""
-    if not hasattr(batch, "shape"):
+    if not len(getattr(batch, "shape", ())):
         raise ValueError(
             "Argument `inputs` must be an array or a tensor, or a structure of these, such as a"
             f" batch that the model is called with. Received: inputs={batch!r}"
