@@ -232,7 +232,7 @@ def with_steps(dataset: Any) -> Any:
         matters = tf.cumsum(mask, axis=1, reverse=True) > 0
         return (inputs, tf.cast(matters, tf.float32)), targets, mask
 
-    return dataset.map(add_steps).prefetch(tf.data.AUTOTUNE)
+    return dataset.map(add_steps).prefetch(1)
 
 
 def _compile(model: Any, task: Task, **arguments: Any) -> None:

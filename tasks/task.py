@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import numbers
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -259,8 +260,7 @@ class Task:
                 self.generate_in("training", sizes, content_seed), batch_size, self.longest_time
             )
 
-        steps = tf.data.Dataset.range(first_step, tf.int64.max)
-        return steps.map(batch).prefetch(tf.data.AUTOTUNE)
+        return _pipeline(tf.data.Dataset.range(first_step, tf.int64.max), batch).prefetch(1)
 
     def validation(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least so many sequences of mixed training sizes, in whole batches."""
@@ -287,7 +287,7 @@ class Task:
             drawn = self.generate_in(stream, sizes, content_seed)
             return self._pad(drawn, batch_size, self.longest_time)
 
-        return tf.data.Dataset.range(batches).map(batch)
+        return _pipeline(tf.data.Dataset.range(batches), batch)
 
     def evaluation(self, size: Any, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least so many sequences of one size, as `parse_size` gives it, in whole batches."""
@@ -299,7 +299,7 @@ class Task:
             drawn = self.generate_in("evaluation", sizes, content_seed)
             return self._pad(drawn, batch_size, tf.shape(drawn[0])[1])
 
-        return tf.data.Dataset.range(-(-sequences // batch_size)).map(batch)
+        return _pipeline(tf.data.Dataset.range(-(-sequences // batch_size)), batch)
 
     def _check_order(self, low: str, high: str) -> None:
         """Refuses a range whose lower limit is above its upper one."""
@@ -355,6 +355,21 @@ def pick(vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 
     last = tf.shape(vectors)[1] - 1
     return tf.gather(vectors, tf.clip_by_value(index, 0, last), batch_dims=1)
+
+
+def _pipeline(
+    steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+) -> tf.data.Dataset:
+    """The batches of these numbers, without TensorFlow's tuning of pipelines.
+
+    There is nothing to tune, and an iterator's end sometimes waits for the thread that would do
+    it, which sleeps for up to a minute.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return steps.map(batch).with_options(options)
 
 
 def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from configs import building
 from tasks import TASKS, task_class
 
 SMALL = {
@@ -120,6 +121,17 @@ def test_shapes_are_those_that_the_task_tells(name, make):
         assert mask.shape.as_list()[0] == 4
         (found, _, found_mask) = numbers(dataset, 1)[0]
         assert found.shape[:2] == found_mask.shape
+
+
+def test_no_thread_that_tunes_a_pipeline_is_waited_for_when_an_iterator_ends(make):
+    task = make("copy")
+    for dataset in (
+        task.training(4, seed=0),
+        task.validation(8, 4, seed=0),
+        task.evaluation(sizes_of(task)[0], 8, 4, seed=0),
+        building.with_steps(task.training(4, seed=0)),
+    ):
+        assert not dataset.options().autotune.enabled
 
 
 @EVERY_TASK
