@@ -363,7 +363,7 @@ def _pipeline(
     """The batches of these numbers, without TensorFlow's tuning of pipelines.
 
     There is nothing to tune, and an iterator's end sometimes waits for the thread that would do
-    it, which sleeps for up to a minute.
+    it, which sleeps between its turns, longer and longer.
     """
     import tensorflow as tf
 
