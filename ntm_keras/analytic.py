@@ -363,7 +363,8 @@ def address_by_location_gradient(
 
 def _roll(weighting: tf.Tensor, offset: int) -> tf.Tensor:
     """What `addressing.roll` does: this is faster where XLA compiles it."""
-    return tf.roll(weighting, offset, axis=-1)
+    # Counted from the front: `tf.vectorized_map` takes an axis of -1 for the one that it adds.
+    return tf.roll(weighting, offset, axis=weighting.shape.rank - 1)
 
 
 # Reading and writing: equations (2) to (4).

@@ -19,12 +19,25 @@ Tensors are `(time, batch, ..)` here, and the memory is `(batch, memory_vector_d
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from ntm_keras import analytic
+from ntm_keras.controllers import CountingLSTMCell
+from ntm_keras.keras_compat import keras
+
+# How many weights a layer has that computes what the loops take it to compute. With more it was
+# quantized, or given LoRA's.
+_WEIGHTS = {
+    keras.layers.Dense: 2,
+    keras.layers.LSTMCell: 3,
+    keras.layers.SimpleRNNCell: 3,
+    CountingLSTMCell: 3,
+}
 
 
 class Weights(NamedTuple):
@@ -80,9 +93,16 @@ class Prepared(NamedTuple):
 
 
 def can_run(cell: Any) -> bool:
-    """Whether a loop knows the cell's controller, and its dtype needs no widening."""
-    named = cell.controller_name is not None
-    return named and cell.compute_dtype == cell.variable_dtype in ("float32", "float64")
+    """Whether a loop knows the built cell's controller and projection, and their dtype needs no
+    widening."""
+    if cell.controller_name is None or cell.compute_dtype not in ("float32", "float64"):
+        return False
+    layers = [*_layers(cell.controller), cell.parameter_projection]
+    return all(
+        len(layer.weights) == _WEIGHTS.get(type(layer))
+        and all(weight.dtype == cell.compute_dtype for weight in layer.weights)
+        for layer in layers
+    )
 
 
 class Loop:
@@ -119,7 +139,7 @@ class Loop:
             after the last step.
         """
         cell = self._cell
-        state = cell.unpack_state(initial_state, sequences.shape[0])
+        state = self._sound(cell.unpack_state(initial_state, sequences.shape[0]))
         # Shapes must not change in the loop: whoever knows the batch size tells it the other.
         batch_size = state.memory.shape[0] or sequences.shape[0]
         sequences = tf.ensure_shape(sequences, [batch_size, None, None])
@@ -151,6 +171,8 @@ class Loop:
             return tuple(tf.nest.flatten(results)), gradient
 
         output, read_vectors, *flat_state = differentiable(*tf.nest.flatten(arguments))
+        if not tf.executing_eagerly():
+            _release_with_graph(output)
         return output, read_vectors, tf.nest.pack_sequence_as(state, flat_state)
 
     # Forward
@@ -367,6 +389,10 @@ class Loop:
 
     # What the heads do
 
+    def _sound(self, state: Any) -> Any:
+        """A given state, without what no step would have left."""
+        return state
+
     def _nothing_to_write(self, state: Any) -> Any:
         """What a step has to write that writes nothing."""
         raise NotImplementedError
@@ -402,11 +428,23 @@ class Loop:
         raise NotImplementedError
 
 
+def _release_with_graph(result: tf.Tensor) -> None:
+    """Lets the gradient of a `tf.custom_gradient`, given its first result, live as long as its graph.
+
+    TensorFlow registers one for every trace, and keeps it, and the graph that it refers to, until
+    the process ends.
+    """
+    graph, name = result.graph, result.op.get_attr("_gradient_op_type").decode()
+    registry = ops.gradient_registry._registry
+    setattr(graph, name, registry[name]["type"])
+    graph_if_alive = weakref.ref(graph)
+    registry[name]["type"] = lambda *arguments: getattr(graph_if_alive(), name)(*arguments)
+    weakref.finalize(graph, registry.pop, name)
+
+
 def _enter(cell: Any, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
     """The inputs of all steps times the weights that are theirs, and the weights of a step."""
-    layers = getattr(cell.controller, "layers", None) or getattr(
-        cell.controller, "cells", [cell.controller]
-    )
+    layers = _layers(cell.controller)
     below = [tf.convert_to_tensor(layer.kernel) for layer in layers]
     biases = [tf.convert_to_tensor(layer.bias) for layer in layers]
     width = inputs.shape[-1]
@@ -419,6 +457,11 @@ def _enter(cell: Any, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
     ]
     projection = [tf.convert_to_tensor(each) for each in cell.parameter_projection.weights]
     return tf.tensordot(inputs, entering, 1) + biases[0], Weights(kernels, biases[1:], *projection)
+
+
+def _layers(controller: Any) -> list[Any]:
+    """The layers of a controller that has a name, from the bottom."""
+    return getattr(controller, "layers", None) or getattr(controller, "cells", [controller])
 
 
 def _merge_heads(vectors: tf.Tensor) -> tf.Tensor:

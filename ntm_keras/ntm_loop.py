@@ -79,6 +79,9 @@ class NTMLoop(Loop):
             cell.read_head_num, cell.write_head_num, cell.memory_vector_dim, cell.shift_range
         )
 
+    def _sound(self, state):
+        return state._replace(weightings=tf.maximum(state.weightings, 0))
+
     def _nothing_to_write(self, state):
         no_vectors = tf.zeros_like(
             tf.repeat(state.read_vectors[:, :1], self._sizes.write_heads, axis=1)
