@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -75,6 +76,9 @@ class MANNTrace(NamedTuple):
 
 
 Trace = NTMTrace | MANNTrace
+
+# Held while the layers of a model are listened to.
+_listening = threading.Lock()
 
 
 def trace(
@@ -181,26 +185,8 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Trace]]
             )
     layers = [layer for layer in flat if isinstance(getattr(layer, "cell", None), MemoryCell)]
     wrappers: list[Any] = [layer for layer in flat if isinstance(layer, SideBySide)]
-    received: dict[int, tuple] = {}
-
-    def listen(layer):
-        call = layer.call
-
-        def listening(sequences, *args, **kwargs):
-            received[id(layer)] = (sequences, kwargs.get("initial_state"))
-            return call(sequences, *args, **kwargs)
-
-        layer.call = listening
-
-    for layer in layers:
-        listen(layer)
-    for wrapper in wrappers:  # What a function received that XLA compiled stays in it.
-        wrapper.call = wrapper.layer.__call__
-    try:
-        outputs = model(inputs, training=False)
-    finally:
-        for layer in [*layers, *wrappers]:
-            del layer.call
+    with _listening:
+        outputs, received = _call_and_listen(model, inputs, layers, wrappers)
     traces: dict[str, Trace] = {}
     for layer in layers:
         if id(layer) in received:
@@ -211,3 +197,34 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Trace]]
                 name += "_again"
             traces[name] = trace(layer.cell, in_order, initial_state)
     return outputs, traces
+
+
+def _call_and_listen(
+    model: keras.Model, inputs: Any, layers: list[Any], wrappers: list[Any]
+) -> tuple[Any, dict[int, tuple]]:
+    """A model's outputs, and by their ids what its layers received: sequences and initial state.
+
+    Other threads may call the model at the same time.
+    """
+    received: dict[int, tuple] = {}
+    thread = threading.get_ident()
+
+    def listen(layer):
+        call = layer.call
+
+        def listening(sequences, *args, **kwargs):
+            if threading.get_ident() == thread:
+                received[id(layer)] = (sequences, kwargs.get("initial_state"))
+            return call(sequences, *args, **kwargs)
+
+        layer.call = listening
+
+    for layer in layers:
+        listen(layer)
+    for wrapper in wrappers:  # What a function received that XLA compiled stays in it.
+        wrapper.call = wrapper.layer.__call__
+    try:
+        return model(inputs, training=False), received
+    finally:
+        for layer in [*layers, *wrappers]:
+            del layer.call
