@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import arguments
-from ntm_keras.keras_compat import AbstractRNNCell, keras, serializable
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializable
 
 CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
 
@@ -199,12 +199,45 @@ def _check_cell(cell: Any, units: int, layers: int) -> None:
             "Argument `controller_layers` stacks named controllers only; stack given cells with "
             f"keras.layers.StackedRNNCells. Received: controller_layers={layers}"
         )
-    sizes = [getattr(cell, "output_size", None), *tf.nest.flatten(cell.state_size)]
-    output_size = next((size for size in sizes if size is not None), None)
+    output_size = getattr(cell, "output_size", None)
+    if output_size is None:
+        output_size = next(iter(state_sizes(cell)), None)
     if output_size != units:
         raise ValueError(
             "Argument `controller` must be a cell whose output is `rnn_size` wide. "
             f"Received: a cell with output_size={output_size}, rnn_size={units}"
+        )
+
+
+def state_sizes(cell: Any) -> list[int]:
+    """The sizes of a controller's states, which a cell may give as shapes too."""
+    return [tf.TensorShape(size).num_elements() for size in tf.nest.flatten(cell.state_size)]
+
+
+def initial_state(cell: Any, dtype: Any) -> list[tf.Tensor]:
+    """A controller's own state before the first step of one sequence: `(size,)` for each state."""
+    if not hasattr(cell, "get_initial_state"):
+        return [tf.zeros([size], dtype) for size in state_sizes(cell)]
+    others = {"inputs": None, "dtype": cell.compute_dtype} if IS_KERAS_2 else {}
+    states = cell.get_initial_state(batch_size=1, **others)
+    return [tf.cast(state[0], dtype) for state in tf.nest.flatten(states)]
+
+
+def build(cell: Any, width: int) -> None:
+    """Builds a controller for inputs of that width.
+
+    Raises:
+        ValueError: It was built for another one.
+    """
+    if not cell.built:
+        cell.build((None, width))
+        return
+    built_for = cell.get_build_config().get("input_shape")
+    if built_for and built_for[-1] not in (width, None):
+        raise ValueError(
+            "Argument `controller` must not have been built for inputs of another width than"
+            f" {width}, the machine's inputs and read vectors. Received: a cell built for"
+            f" {built_for[-1]}"
         )
 
 
@@ -214,21 +247,22 @@ def run_controller(
     """Runs one step of a controller whose states come and go as a flat list.
 
     Args:
-        cell: A cell from `make_controller`.
+        cell: A cell from `make_controller`; it may compute in another dtype.
         units: Width of its output.
         inputs: `(batch, features)`.
         flat_states: One `(batch, size)` tensor for each number in `cell.state_size`.
 
     Returns:
-        The output, `(batch, units)`, and the list of the new states.
+        The output, `(batch, units)`, and the list of the new states, in the dtype of the inputs.
 
     Raises:
         ValueError: The cell returns an output or states of other sizes than it says.
     """
     state_size = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
-    output, new_states = cell(inputs, tf.nest.pack_sequence_as(state_size, flat_states))
+    own_inputs, *own_states = (tf.cast(each, cell.compute_dtype) for each in (inputs, *flat_states))
+    output, new_states = cell(own_inputs, tf.nest.pack_sequence_as(state_size, own_states))
     new_states = tf.nest.flatten(new_states)
-    wanted = [(None, size) for size in (units, *tf.nest.flatten(cell.state_size))]
+    wanted = [(None, size) for size in (units, *state_sizes(cell))]
     shapes = [each.shape for each in (output, *new_states)]
     if len(shapes) != len(wanted) or not all(
         map(tf.TensorShape.is_compatible_with, shapes, wanted)
@@ -237,7 +271,7 @@ def run_controller(
             "The controller's `call` must return its output and its states, of the widths"
             f" {[size for _, size in wanted]}. Received: {shapes} from {cell!r}"
         )
-    return output, new_states
+    return tf.cast(output, inputs.dtype), [tf.cast(state, inputs.dtype) for state in new_states]
 
 
 def reset_dropout(cell: Any) -> None:

@@ -95,7 +95,7 @@ class MemoryCell(AbstractRNNCell):
     @property
     def controller_state_size(self) -> list[int]:
         """The sizes of the controller's own states."""
-        return tf.nest.flatten(self.controller.state_size)
+        return controllers.state_sizes(self.controller)
 
     @property
     def state_size(self) -> list[int]:
@@ -114,15 +114,19 @@ class MemoryCell(AbstractRNNCell):
                 "of a layer around it (batch, time, features), with a known number of features. "
                 f"Received: {tuple(input_shape)} for a step"
             )
-        self._input_width = input_shape[-1]
+        self.expect(input_shape[-1])
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
         with tf.name_scope("controller"):
-            if not self.controller.built:
-                self.controller.build((None, self._input_width + self.read_width))
+            controllers.build(self.controller, self._input_width + self.read_width)
         self.parameter_projection = self.projection(
             "parameter_projection", self.parameter_count, self.rnn_size
         )
         self.built = True
+
+    def expect(self, input_width: int) -> None:
+        """Says how wide the inputs will be, on which the width of the output may depend."""
+        if not self.built:
+            self._input_width = input_width
 
     def projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
         """A built dense layer with the initializers, regularizers and constraints given."""
@@ -237,7 +241,11 @@ class MemoryCell(AbstractRNNCell):
             self.with_reads(inputs, state.read_vectors),
             state.controller_state,
         )
-        return output, controller_state, self.parameter_projection(output)
+        return output, controller_state, self.project(self.parameter_projection, output)
+
+    def project(self, projection: Any, features: tf.Tensor) -> tf.Tensor:
+        """A projection of features, in their dtype."""
+        return tf.cast(projection(features), features.dtype)
 
     def with_reads(self, features: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
         """Features and read vectors, side by side."""
@@ -262,20 +270,28 @@ class MemoryCell(AbstractRNNCell):
 
 
 class MemoryLayer(keras.layers.RNN):
-    """A `MemoryCell` run over sequences: the base of `NTM` and `MANN`."""
+    """A `MemoryCell` run over sequences: the base of `NTM` and `MANN`.
+
+    The variables of a stateful layer are zeros as long as it was not called, and after a reset:
+    what it then starts from is the initial state of its cell's weights as they are at that time.
+    """
 
     def build(self, sequences_shape, initial_state_shape=None):
-        if IS_KERAS_2:  # which gives a loaded layer a list, and may give the states' shapes too
-            is_one = all(size is None or isinstance(size, int) for size in sequences_shape)
-            super().build(tuple(sequences_shape) if is_one else sequences_shape)
-            return
-        if len(sequences_shape) != 3 or sequences_shape[-1] is None:
+        shape = _of_sequences(sequences_shape)
+        if len(shape) != 3 or shape[-1] is None:
             raise ValueError(
                 f"The input of {type(self).__name__} must have the shape (batch, time, features), "
-                f"with a known number of features. Received: {tuple(sequences_shape)}"
+                f"with a known number of features. Received: {shape}"
             )
-        super().build(sequences_shape)
-        self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: sequences_shape[-1]})
+        super().build(sequences_shape if _is_several(sequences_shape) else shape)
+        if not IS_KERAS_2:
+            self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: shape[-1]})
+        if self.stateful:
+            self.reset_states()
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        self.cell.expect(_of_sequences(sequences_shape)[-1])
+        return super().compute_output_shape(sequences_shape)
 
     def __call__(self, sequences, initial_state=None, **kwargs):
         if _is_named(initial_state):
@@ -284,11 +300,22 @@ class MemoryLayer(keras.layers.RNN):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         controllers.reset_dropout(self.cell.controller)
+        if self.stateful and initial_state is None and not isinstance(sequences, list):
+            initial_state = self._state_to_go_on_from()
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def _state_to_go_on_from(self) -> list[tf.Tensor]:
+        """The state of a stateful layer, or the cell's initial one where that holds only zeros."""
+        states = [tf.convert_to_tensor(state) for state in self.states]
+        initial = self.cell.get_initial_state(
+            batch_size=states[0].shape[0], dtype=self.variable_dtype
+        )
+        was_called = tf.reduce_any([tf.reduce_any(state != 0) for state in states])
+        return [tf.where(was_called, *pair) for pair in zip(states, initial)]
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
-        sequences = arguments.real("sequences", sequences, self.compute_dtype)
+        sequences = arguments.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
             mask = arguments.mask(mask, sequences)
         if self.unroll or not loop.can_run(self.cell):
@@ -308,27 +335,17 @@ class MemoryLayer(keras.layers.RNN):
         after the last step."""
         raise NotImplementedError
 
-    def reset_state(self) -> None:
-        """Sets the state of a stateful layer to the cell's initial state."""
-        if self.states is None or self.states[0] is None:
-            return
-        batch_size = self.states[0].shape[0]
-        for variable, value in zip(
-            self.states,
-            self.cell.get_initial_state(batch_size=batch_size, dtype=self.variable_dtype),
-        ):
-            variable.assign(value)
+    if IS_KERAS_2:
 
-    def reset_states(self, states: Any = None) -> None:
-        """Keras 2's name for `reset_state`; there it can also be given the states."""
-        if states is None and self.states is not None and self.states[0] is not None:
-            self.reset_state()
-        else:
-            super().reset_states(*([] if states is None else [states]))
+        def reset_state(self) -> None:
+            """Keras 3's name for `reset_states`."""
+            self.reset_states()
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["cell"]
+        if self.activity_regularizer is not None:  # Keras 2 leaves it out.
+            config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
         own_of_cell = {
             key: value
             for key, value in self.cell.get_config().items()
@@ -339,6 +356,16 @@ class MemoryLayer(keras.layers.RNN):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> MemoryLayer:
         return cls(**config)
+
+
+def _is_several(shape: Any) -> bool:
+    """Whether it is a list of shapes, as Keras 2 gives where there is an initial state."""
+    return not all(size is None or isinstance(size, int) for size in shape)
+
+
+def _of_sequences(shape: Any) -> tuple[int | None, ...]:
+    """The shape of the sequences among the shapes of a layer's inputs."""
+    return tuple(shape[0] if _is_several(shape) else shape)
 
 
 def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, arguments, memory
+from ntm_keras import addressing, arguments, controllers, memory
 from ntm_keras.keras_compat import serializable
 from ntm_keras.machine import MemoryCell, MemoryLayer, in_wide_precision
 from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_locations
@@ -194,7 +194,7 @@ class MANNCell(MemoryCell):
         first_location = tf.one_hot(0, self.memory_size, dtype=dtype)
         shapes = self.state_shapes
         return MANNState(
-            [tf.zeros([size], dtype) for size in self.controller_state_size],
+            controllers.initial_state(self.controller, dtype),
             tf.zeros(shapes["read_vectors"], dtype),
             tf.repeat(first_location[tf.newaxis], self.head_num, axis=0),
             first_location,
@@ -315,6 +315,7 @@ class MANN(MemoryLayer):
             kernel_constraint=kernel_constraint,
             bias_constraint=bias_constraint,
             dtype=kwargs.get("dtype"),
+            trainable=kwargs.get("trainable", True),
             name="mann_cell",
         )
         super().__init__(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, arguments, heads, memory
+from ntm_keras import addressing, arguments, controllers, heads, memory
 from ntm_keras.keras_compat import keras, serializable
 from ntm_keras.machine import MemoryCell, MemoryLayer, copy_of, in_wide_precision
 from ntm_keras.ntm_loop import NTMLoop
@@ -187,11 +187,10 @@ class NTMCell(MemoryCell):
                 "2 * shift_range + 1 <= memory_size. "
                 f"Received: shift_range={shift_range}, memory_size={memory_size}"
             )
-        self._add_initial_state()
+        self.initial_memory = None
 
     def _add_initial_state(self) -> None:
-        """Makes the weights of the initial state: code written for snowkylin's cell asks for the
-        initial state before the cell is ever built."""
+        """Makes the weights of the initial state."""
 
         def learned(name, *shape, initializer=None):
             initializer = initializer or keras.initializers.RandomNormal(stddev=0.5)
@@ -199,7 +198,7 @@ class NTMCell(MemoryCell):
 
         self.initial_controller_state = [
             learned(f"initial_controller_state_{index}", size)
-            for index, size in enumerate(self.controller_state_size)
+            for index, size in enumerate(self._learned_controller_state_size())
         ]
         shapes = self.state_shapes
         self.initial_read_vectors = learned("initial_read_vectors", *shapes["read_vectors"])
@@ -217,6 +216,13 @@ class NTMCell(MemoryCell):
                 initializer=self._fixed_memory_initializer(),
                 trainable=False,
             )
+
+    def _learned_controller_state_size(self) -> list[int]:
+        """The controller's state size; empty where the controller has an initial state of its own."""
+        with tf.init_scope(), tf.name_scope("controller"):
+            own = controllers.initial_state(self.controller, self.compute_dtype)
+            is_zero = not any(bool(tf.reduce_any(state != 0)) for state in own)
+        return self.controller_state_size if is_zero else []
 
     def _fixed_memory_initializer(self):
         if self.memory_initializer == "constant":
@@ -241,11 +247,23 @@ class NTMCell(MemoryCell):
         )
 
     @property
-    def output_size(self) -> int | None:
-        """The width of the output; None where it is the input's and that is not yet known."""
-        return self.output_dim or self._input_width
+    def output_size(self) -> int:
+        """The width of the output.
+
+        Raises:
+            ValueError: It is the input's, and that is not known yet.
+        """
+        size = self.output_dim or self._input_width
+        if size is None:
+            raise ValueError(
+                "Without an `output_dim` the output of an NTMCell is as wide as its input, which is"
+                " not known before the cell is built."
+            )
+        return size
 
     def build(self, input_shape):
+        if self.initial_memory is None:
+            self._add_initial_state()
         super().build(input_shape)
         sees_reads = self.output_source == "controller_and_reads"
         self.output_projection = self.projection(
@@ -255,12 +273,16 @@ class NTMCell(MemoryCell):
         )
 
     def initial_state(self, dtype: Any) -> NTMState:
+        if self.initial_memory is None:  # Code for snowkylin's cell asks before it is built.
+            self._add_initial_state()
+
         def squashed(weight, squash):
             return squash(tf.cast(weight, dtype))
 
         is_learned = self.memory_initializer == "learned"
         return NTMState(
-            [squashed(weight, tf.tanh) for weight in self.initial_controller_state],
+            [squashed(weight, tf.tanh) for weight in self.initial_controller_state]
+            or controllers.initial_state(self.controller, dtype),
             squashed(self.initial_read_vectors, tf.tanh),
             squashed(self.initial_weightings, tf.nn.softmax),
             squashed(self.initial_memory, tf.tanh if is_learned else tf.identity),
@@ -297,7 +319,7 @@ class NTMCell(MemoryCell):
         if self.output_source == "controller_and_reads":
             controller_output = self.with_reads(controller_output, read_vectors)
         return NTMStep(
-            self.output_projection(controller_output),
+            self.project(self.output_projection, controller_output),
             parameters,
             NTMState(controller_state, read_vectors, weightings, new_memory),
         )
@@ -311,6 +333,7 @@ class NTMCell(MemoryCell):
         )
         if self.addressing_mode == "content":
             return weighting
+        previous = tf.maximum(previous, 0)  # A given state may hold any numbers.
         weighting = addressing.interpolate(weighting, previous, parameters.interpolation_gate)
         weighting = addressing.shift(weighting, parameters.shift_weighting)
         return addressing.sharpen(weighting, parameters.sharpening)
@@ -411,6 +434,7 @@ class NTM(MemoryLayer):
             kernel_constraint=kernel_constraint,
             bias_constraint=bias_constraint,
             dtype=kwargs.get("dtype"),
+            trainable=kwargs.get("trainable", True),
             name="ntm_cell",
         )
         super().__init__(
@@ -428,7 +452,7 @@ class NTM(MemoryLayer):
         outputs, read_vectors, states = loop.run(sequences, initial_state)
         if self.cell.output_source == "controller_and_reads":
             outputs = tf.concat([outputs, read_vectors], axis=-1)
-        return self.cell.output_projection(outputs), states
+        return self.cell.project(self.cell.output_projection, outputs), states
 
 
 def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:

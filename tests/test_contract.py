@@ -232,6 +232,78 @@ def test_stateful(make, inputs):
         assert_equal(again, found[0])
 
 
+def advanced(model):
+    """A model with one stateful layer, after a batch."""
+    model.predict(np.ones([BATCH, 2, WIDTH], "float32"), verbose=0)
+    return model
+
+
+def stateful_model(make):
+    layer = make(stateful=True, return_sequences=True)
+    return keras.Sequential([keras.Input(batch_shape=[BATCH, None, WIDTH]), layer])
+
+
+WITH_WEIGHTS_OF = {
+    "load_model": lambda model, file: keras.models.load_model(saved(model, file + ".keras")),
+    "set_weights": lambda model, file: give(cloned(model), model.get_weights()),
+    "load_weights": lambda model, file: load(cloned(model), model, file + ".weights.h5"),
+}
+
+
+def saved(model, path):
+    model.save(path)
+    return path
+
+
+def cloned(model):
+    return keras.models.clone_model(model)
+
+
+def give(model, weights):
+    model.set_weights(weights)
+    return model
+
+
+def load(clone, model, path):
+    model.save_weights(path)
+    clone.load_weights(path)
+    return clone
+
+
+@feature("Stateful layers that were loaded, cloned or given weights begin with what these say")
+@pytest.mark.parametrize("way", WITH_WEIGHTS_OF)
+@pytest.mark.parametrize("name", MACHINES)
+def test_stateful_layers_with_other_weights(inputs, tmp_path, name, way):
+    model = advanced(stateful_model(Make(name)))
+    other = WITH_WEIGHTS_OF[way](model, str(tmp_path / "model"))
+    expected, _ = by_hand(model.layers[-1], inputs)
+    assert_equal(other.predict(inputs, verbose=0), expected)
+    assert np.abs(other.predict(inputs, verbose=0) - expected).max() > 1e-4  # It goes on.
+
+
+ITS_FIRST_WEIGHTS = "it begins as its first weights said, Keras's variables; `NTM` does better"
+
+
+@feature(
+    "Stateful `keras.layers.RNN` around an `NTMCell` that was loaded",
+    keras_3=ITS_FIRST_WEIGHTS,
+    keras_2=ITS_FIRST_WEIGHTS,
+)
+def test_stateful_cells_with_other_weights():
+    """A row of the page."""
+
+
+@feature("`initial_state` for a stateful layer that was reset")
+def test_stateful_layers_take_an_initial_state(make, inputs, random):
+    model = advanced(stateful_model(make))
+    layer = model.layers[-1]
+    layer.reset_states() if IS_KERAS_2 else layer.reset_state()
+    states = layer.cell.get_initial_state(batch_size=BATCH)
+    states[-1] += random.normal(size=states[-1].shape)
+    expected, _ = by_hand(layer, inputs, states=states)
+    assert_equal(layer(tf.constant(inputs), initial_state=states), expected)
+
+
 @feature("`time_major`", keras_3="Keras 3 has no such argument")
 def test_time_major(make, inputs):
     layer = make(time_major=True, return_sequences=True)
@@ -339,6 +411,85 @@ def test_shapes(make, inputs, return_sequences):
         assert tuple(one.shape) == tuple(other) == tuple(result.shape)
 
 
+@feature("Layers that were not built compute their output's shape, in wrappers too")
+@pytest.mark.parametrize("name", MACHINES)
+def test_shapes_before_building(name):
+    make = Make(name)
+    width = WIDTH if name == "NTM" else 14
+
+    def computed(layer, *shape):
+        return tuple(layer.compute_output_shape(shape))
+
+    layers = keras.layers
+    assert computed(make(return_sequences=True), 3, 7, WIDTH) == (3, 7, width)
+    assert computed(make(), 3, 7, WIDTH) == (3, width)
+    assert computed(layers.Bidirectional(make()), 3, 7, WIDTH) == (3, 2 * width)
+    assert computed(layers.TimeDistributed(make()), 3, 2, 7, WIDTH) == (3, 2, width)
+
+
+def test_a_cell_says_where_the_width_of_its_output_is_not_known():
+    layer = keras.layers.RNN(Make("NTM").cell())
+    with pytest.raises(ValueError, match="Without an `output_dim`"):
+        layer.compute_output_shape((3, 7, WIDTH))
+
+
+# Derivatives and vectorization
+
+
+def double_layer(make, cell):
+    layer = make(cell, dtype="float64", return_sequences=True)
+    layer(np.zeros([1, 3, WIDTH]))
+    return layer
+
+
+def numeric_jacobians(function, inputs):
+    """By the inputs of its own sequence alone, from differences: `(batch, *output, *input)`."""
+    moves = np.eye(inputs[0].size).reshape([-1, *inputs[0].shape]) * 1e-6
+    steps = [function(inputs + move) - function(inputs - move) for move in moves]
+    jacobians = np.stack(steps, axis=-1) / 2e-6
+    return jacobians.reshape([*jacobians.shape[:-1], *inputs[0].shape])
+
+
+def assert_jacobians_match(layer, mask):
+    inputs = tf.constant(np.random.default_rng(0).normal(size=[2, 3, WIDTH]))
+    call = tf.function(lambda sequences: layer(sequences, mask=mask))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs, mask=mask)
+    expected = numeric_jacobians(call, inputs.numpy())
+    np.testing.assert_allclose(tape.batch_jacobian(outputs, inputs), expected, atol=1e-8)
+    whole = tape.jacobian(outputs, inputs).numpy()
+    for index, jacobian in enumerate(expected):
+        np.testing.assert_allclose(whole[index][:, :, index], jacobian, atol=1e-8)
+        np.testing.assert_array_equal(whole[index][:, :, 1 - index], 0)
+
+
+JACOBIANS = "`GradientTape.jacobian` and `batch_jacobian`"
+SOME_STEPS = np.array([[True, True, True], [False, True, False]])
+
+
+@feature(JACOBIANS)
+def test_jacobians(make):
+    assert_jacobians_match(double_layer(make, {}), tf.constant(SOME_STEPS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", [None, SOME_STEPS], ids=["all", "masked"])
+@pytest.mark.parametrize("controller", ["lstm", "counting_lstm", "feedforward", "rnn", "cell"])
+def test_jacobians_with_every_controller(make, controller, mask):
+    cell = keras.layers.GRUCell(6, dtype="float64") if controller == "cell" else controller
+    layer = double_layer(make, {"controller": cell})
+    assert_jacobians_match(layer, None if mask is None else tf.constant(mask))
+
+
+@feature("`tf.vectorized_map`")
+def test_vectorized_map(make, random):
+    layer = double_layer(make, {})
+    several = tf.constant(random.normal(size=[2, 2, 3, WIDTH]))
+    found = tf.vectorized_map(layer, several)
+    np.testing.assert_allclose(found, [layer(each) for each in several], atol=1e-12)
+
+
 # Training
 
 
@@ -404,7 +555,56 @@ def test_freezing(make, inputs):
     assert np.abs(model.layers[-1].get_weights()[0] - after[0]).max() > 0
 
 
+@feature("`trainable` reaches the cell: as an argument, False, and True again")
+def test_trainable_reaches_the_cell(make):
+    layer = make()
+    for value in (False, True):
+        layer.trainable = value
+        assert layer.cell.trainable == layer.cell.controller.trainable == value
+    assert len(built(layer).trainable_weights) == len(layer.get_weights()) > 0
+    if isinstance(layer, MemoryLayer):
+        frozen = built(make(trainable=False))
+        assert not frozen.cell.trainable
+        assert frozen.trainable_weights == []
+
+
+@feature("`activity_regularizer` of the layers")
+@pytest.mark.parametrize("name", MACHINES)
+def test_activity_regularizers(inputs, name):
+    layer = Make(name)(activity_regularizer="l2")
+    again = type(layer).from_config(layer.get_config())
+    for each in (layer, again):
+        each(inputs)
+        assert len(each.losses) == 1
+
+
 # Models as a whole
+
+
+@feature("No two weights of a model have the same path")
+@pytest.mark.parametrize("wrapper", [None, "Bidirectional"])
+def test_paths_of_weights(make, wrapper):
+    def layer():
+        inner = make(return_sequences=True)
+        return keras.layers.Bidirectional(inner) if wrapper else inner
+
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer(), layer()])
+    paths = [weight.name if IS_KERAS_2 else weight.path for weight in model.weights]
+    assert len(set(paths)) == len(paths) > 0
+    if not IS_KERAS_2:
+        model.compile("adam", "mse")
+        assert model.get_state_tree()["optimizer_variables"]
+
+
+def test_a_cell_can_be_the_controller_of_another_without_sharing_paths(make, inputs):
+    inner = NTMCell(6, memory_size=5, memory_vector_dim=3, read_head_num=1, write_head_num=1)
+    with pytest.raises(ValueError, match="output_dim"):
+        make({"controller": inner})
+    inner = NTMCell(6, 5, 3, 1, 1, output_dim=6)
+    layer = make({"controller": inner})
+    assert np.isfinite(layer(inputs)).all()
+    paths = [weight.name if IS_KERAS_2 else weight.path for weight in layer.weights]
+    assert len(set(paths)) == len(paths)
 
 
 @feature("`clone_model`")
@@ -469,6 +669,22 @@ def test_saved_models(make, inputs, tmp_path, options):
     path = str(tmp_path / "model.keras")
     model.save(path)
     loaded = keras.models.load_model(path, safe_mode=True)
+    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+
+
+@feature("`.h5` files: two layers in a nested model, `Bidirectional` (Keras 2: `custom_objects`)")
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_h5_models(make, inputs, tmp_path):
+    def layer():
+        return make(return_sequences=True)
+
+    nested = keras.Sequential([keras.Input([None, WIDTH]), layer(), layer()])
+    both = keras.layers.Bidirectional(layer())
+    model = keras.Sequential([keras.Input([None, WIDTH]), nested, both])
+    path = str(tmp_path / "model.h5")
+    model.save(path)
+    classes = {each.__name__: each for each in (NTM, NTMCell, MANN, MANNCell)}
+    loaded = keras.models.load_model(path, custom_objects=classes, compile=False)
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
 
 
@@ -567,6 +783,62 @@ def test_mixed_precision(make, inputs, policy, controller):
     # A MANN may find another one of its locations least used: what stands in them changes places.
     for found, expected in zip(states, expected_states):
         np.testing.assert_allclose(np.sort(tf.cast(found, tf.float32)), np.sort(expected), atol=0.1)
+
+
+def cells_of_single_precision():
+    """Cells for a controller, made under the default policy."""
+    layers = keras.layers
+    return {
+        "gru": layers.GRUCell(6),
+        "lstm": layers.LSTMCell(6),
+        "stacked": layers.StackedRNNCells([layers.GRUCell(5), layers.LSTMCell(6)]),
+    }
+
+
+@feature("A controller cell of another dtype policy")
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("controller", cells_of_single_precision())
+def test_controllers_of_another_dtype(make, inputs, policy, controller):
+    layer = make({"controller": cells_of_single_precision()[controller]}, policy, return_state=True)
+    single = make({"controller": cells_of_single_precision()[controller]}, return_state=True)
+    built(layer).set_weights(built(single).get_weights())
+    results = layer(inputs)
+    assert {each.dtype for each in results} == {tf.as_dtype(layer.compute_dtype)}
+    np.testing.assert_allclose(tf.cast(results[0], tf.float32), single(inputs)[0], atol=0.1)
+
+
+@feature("`dtype_policy` set after the layer was made", keras_2="Keras 2 has no such setter")
+@pytest.mark.parametrize("is_built", [False, True])
+def test_setting_a_dtype_policy(make, inputs, is_built):
+    layer = make()
+    expected = built(layer)(inputs) if is_built else None
+    layer.dtype_policy = "float64"
+    found = layer(inputs)
+    assert found.dtype == tf.float64
+    if is_built:
+        assert_equal(found, expected)
+
+
+NEITHER = "Keras 2 has neither"
+
+
+@feature("`model.quantize` and `enable_lora` of the layers within", keras_2=NEITHER)
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
+@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+@pytest.mark.parametrize("change", ["quantize", "lora"])
+def test_layers_within_that_change(make, inputs, change, controller):
+    layer = make({"controller": controller}, return_sequences=True)
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer])
+    before = model(inputs)
+    if change == "quantize":
+        model.quantize("int8")
+    else:
+        layer.cell.parameter_projection.enable_lora(2)
+        model.compile("sgd", "mse")
+        model.fit(inputs, np.ones_like(before), verbose=0)
+    found = model.predict(inputs, verbose=0)
+    assert_equal(found, by_hand(layer, inputs)[0])
+    assert 0 < np.abs(found - before).max() < 0.1
 
 
 @feature("The same numbers with and without XLA")
