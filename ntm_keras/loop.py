@@ -429,10 +429,10 @@ class Loop:
 
 
 def _release_with_graph(result: tf.Tensor) -> None:
-    """Lets the gradient of a `tf.custom_gradient`, given its first result, live as long as its graph.
+    """Lets the gradient of a `tf.custom_gradient`, given a result of it, die with its graph.
 
-    TensorFlow registers one for every trace, and keeps it, and the graph that it refers to, until
-    the process ends.
+    TensorFlow registers a gradient for every trace, and keeps it, and the graph that it refers to,
+    until the process ends.
     """
     graph, name = result.graph, result.op.get_attr("_gradient_op_type").decode()
     registry = ops.gradient_registry._registry

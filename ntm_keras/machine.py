@@ -54,7 +54,7 @@ class MemoryCell(AbstractRNNCell):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self._input_width = None
+        self._input_width: int | None = None
         self.rnn_size = arguments.integer("rnn_size", rnn_size, at_least=1)
         self.memory_size = arguments.integer("memory_size", memory_size, at_least=1)
         self.memory_vector_dim = arguments.integer(

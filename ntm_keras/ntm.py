@@ -218,7 +218,7 @@ class NTMCell(MemoryCell):
             )
 
     def _learned_controller_state_size(self) -> list[int]:
-        """The controller's state size; empty where the controller has an initial state of its own."""
+        """The sizes of the controller's states; none where it begins with other than zeros."""
         with tf.init_scope(), tf.name_scope("controller"):
             own = controllers.initial_state(self.controller, self.compute_dtype)
             is_zero = not any(bool(tf.reduce_any(state != 0)) for state in own)

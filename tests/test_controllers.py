@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ntm_keras import NTMCell
+from ntm_keras import MANNCell, NTMCell
 from ntm_keras.controllers import CountingLSTMCell, FeedforwardCell, make_controller, run_controller
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import AbstractRNNCell, keras
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,64 @@ def test_a_controller_without_a_width_is_refused(units):
             controller(units)
     with pytest.raises(ValueError, match="`layers` must be .* Received: layers=0"):
         FeedforwardCell(3, layers=0)
+
+
+class Constant(AbstractRNNCell):
+    """A cell of a constant state, whose size it gives as older cells do: as a shape."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    @property
+    def state_size(self):
+        return (tf.TensorShape([6]),)
+
+    @property
+    def output_size(self):
+        return 6
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        return [tf.fill([batch_size, 6], tf.cast(self.value, dtype or "float32"))]
+
+    def call(self, inputs, states):
+        return states[0], states
+
+
+CELLS = {
+    "NTM": lambda controller: NTMCell(6, 8, 4, 1, 1, controller=controller),
+    "MANN": lambda controller: MANNCell(6, 8, 4, 1, controller=controller),
+}
+
+
+@pytest.mark.parametrize("machine", CELLS)
+def test_a_controllers_own_initial_state_is_respected(machine):
+    cell = CELLS[machine](Constant(5.0))
+    assert cell.state_size[0] == 6
+    state = cell.get_initial_state(batch_size=2)[0]
+    np.testing.assert_array_equal(state, np.full([2, 6], 5.0))
+    _, (after, *_) = cell(tf.ones([2, 3]), cell.get_initial_state(batch_size=2))
+    np.testing.assert_array_equal(after, state)
+
+
+def test_an_ntm_learns_the_initial_state_of_a_controller_that_says_zeros():
+    cell = CELLS["NTM"](Constant(0.0))
+    assert np.abs(cell.get_initial_state(batch_size=1)[0]).max() > 0
+    assert [weight.shape for weight in cell.initial_controller_state] == [(6,)]
+
+
+@pytest.mark.parametrize("machine", CELLS)
+@pytest.mark.parametrize("kind", ["by call", "by build", "stacked"])
+def test_a_controller_built_for_another_width_is_refused(machine, kind):
+    controller = keras.layers.GRUCell(6)
+    if kind == "stacked":
+        controller = keras.layers.StackedRNNCells([keras.layers.GRUCell(5), controller])
+    if kind == "by call":
+        controller(tf.ones([1, 9]), [tf.ones([1, 6])])
+    else:
+        controller.build((None, 9))
+    with pytest.raises(ValueError, match=r"`controller`.* width than 7,.*built for 9"):
+        CELLS[machine](controller).build((None, 3))
+    fitting = CELLS[machine](controller)
+    fitting.build((None, 5))
+    assert fitting.built

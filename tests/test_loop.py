@@ -1,10 +1,14 @@
 """The layers' own loops against the cells in Keras's loop: the same numbers, the same gradients."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import test_mann
 import test_ntm
+from tensorflow.python.framework import ops
 from test_ntm import CONFIGURATIONS, as_text, sequences
 
 from ntm_keras import MANN, NTM, MANNCell, NTMCell, SideBySide, loop
@@ -209,3 +213,38 @@ def test_half_precision_given_controllers_and_unrolling_are_left_to_keras():
         assert NTM(**test_ntm.SIZES, **arguments)(np.ones([3, 5, 7])).shape == (3, 7)
     layer, around_cell = layer_and_cell({}, unroll=True)
     assert_same(layer, around_cell, np.ones([3, 5, 7]))
+
+
+@pytest.mark.parametrize("layer_class", [NTM, MANN])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_trace_that_is_dropped_leaves_nothing_behind(layer_class, jit_compile):
+    arguments = {NTM: test_ntm.SIZES, MANN: {**test_mann.SIZES, "head_num": 2}}[layer_class]
+    layer = layer_class(**arguments)
+    layer.build((2, 3, 7))
+
+    def trace():
+        @tf.function(jit_compile=jit_compile)
+        def gradients(sequences):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(sequences))
+            return tape.gradient(loss, layer.trainable_weights)
+
+        gradients(tf.ones([2, 3, 7]))
+        return weakref.ref(gradients.get_concrete_function(tf.ones([2, 3, 7])).graph)
+
+    registered = set(ops.gradient_registry.list())
+    graph = trace()
+    gc.collect()
+    assert graph() is None
+    left = set(ops.gradient_registry.list()) - registered
+    assert [name for name in left if name.startswith("CustomGradient")] == []
+
+
+def test_weightings_below_zero_count_as_zero(random):
+    layer, around_cell = layer_and_cell({})
+    inputs = tf.constant(random.normal(size=[2, 3, 7]))
+    states = [tf.fill([2, size], tf.constant(-0.5, tf.float64)) for size in layer.cell.state_size]
+    found, expected = (each(inputs, initial_state=states) for each in (layer, around_cell))
+    for one, other in zip(found, expected):
+        assert np.isfinite(one).all()
+        np.testing.assert_allclose(one, other, atol=1e-12)

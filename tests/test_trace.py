@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -145,3 +147,16 @@ def test_what_is_no_cell_is_refused():
     for other in (NTM(6, 8, 4, 1, 1), keras.layers.LSTMCell(3)):
         with pytest.raises(ValueError, match="a layer has it as `layer.cell`"):
             trace(other, tf.zeros([2, 3, 5]))
+
+
+def test_threads_trace_a_model_each_with_its_own_inputs(random):
+    model = keras.Sequential([keras.Input([None, 7]), NTM(6, N, M, 1, 1, return_sequences=True)])
+    several = random.normal(size=[8, B, T, 7]).astype("float32")
+    with ThreadPoolExecutor(4) as threads:
+        traced = threads.map(lambda inputs: trace_model(model, inputs), several)
+        called = threads.map(model, several)
+    for inputs, (outputs, traces), answer in zip(several, traced, called):
+        (found,) = traces.values()
+        np.testing.assert_allclose(outputs, answer, atol=1e-6)
+        np.testing.assert_allclose(found.outputs, outputs, atol=1e-6)
+        np.testing.assert_allclose(trace(model.layers[-1].cell, inputs).outputs, outputs, atol=1e-6)
