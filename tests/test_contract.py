@@ -281,16 +281,14 @@ def test_stateful_layers_with_other_weights(inputs, tmp_path, name, way):
     assert np.abs(other.predict(inputs, verbose=0) - expected).max() > 1e-4  # It goes on.
 
 
-ITS_FIRST_WEIGHTS = "it begins as its first weights said, Keras's variables; `NTM` does better"
-
-
-@feature(
-    "Stateful `keras.layers.RNN` around an `NTMCell` that was loaded",
-    keras_3=ITS_FIRST_WEIGHTS,
-    keras_2=ITS_FIRST_WEIGHTS,
+OF_ITS_FIRST_WEIGHTS = "Keras sets the state once, when the layer is built; `NTM` begins rightly"
+FEATURES.append(
+    (
+        "The same of a stateful `keras.layers.RNN` around an `NTMCell`",
+        OF_ITS_FIRST_WEIGHTS,
+        OF_ITS_FIRST_WEIGHTS,
+    )
 )
-def test_stateful_cells_with_other_weights():
-    """A row of the page."""
 
 
 @feature("`initial_state` for a stateful layer that was reset")

@@ -3,6 +3,7 @@
 import configparser
 import json
 import re
+import warnings
 import zipfile
 
 import little_omniglot
@@ -41,6 +42,16 @@ def test_the_oldest_keras_wrote_them_so_that_every_newer_one_reads_them(name):
     with zipfile.ZipFile(ROOT / "pretrained" / name / "model.keras") as file:
         written_by = json.loads(file.read("metadata.json"))["keras_version"]
     assert written_by.startswith(f"{oldest}.")
+
+
+@of_keras_3
+@pytest.mark.parametrize("name", FOLDERS)
+def test_they_take_a_batch_without_a_warning(name):
+    model = keras.models.load_model(str(ROOT / "pretrained" / name / "model.keras"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outputs = model(tf.zeros([2, 3, model.input_shape[-1]]))
+    assert outputs.shape[:2] == (2, 3)
 
 
 @of_keras_3
