@@ -11,6 +11,7 @@ import dataclasses
 import io
 import math
 import os
+import pathlib
 import sys
 from typing import Any
 
@@ -21,6 +22,7 @@ from tasks.task import LARGEST
 
 FLAGS = flags.FLAGS
 CONFIGS = os.path.dirname(os.path.abspath(__file__))
+PRETRAINED = pathlib.Path(CONFIGS).resolve().parent / "pretrained"
 
 # The groups of flags, as the manual shows them.
 GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
@@ -389,6 +391,7 @@ def parse(argv: list[str]) -> list[str]:
         print(manual())
         sys.exit(0)
     left = _give_values([argv[0], *own], "")
+    _refuse_logging_flags()
     if run:
         _refuse_contradictions(runs_own)
     return argv[:1] + left
@@ -424,6 +427,16 @@ def _give_values(tokens: list[str], where: str) -> list[str]:
         raise BadInput(said) from error
 
 
+def _refuse_logging_flags() -> None:
+    """Refuses the flags of absl's logging, which mean nothing here: --log_dir is not --logdir."""
+    for flag in FLAGS.flags_by_module_dict().get("absl.logging", []):
+        if flag.present:
+            raise BadInput(
+                f"--{flag.name} is a flag of absl's logging, which is not used here. The run's"
+                " folder is --logdir."
+            )
+
+
 def _read_flagfile(path: str) -> list[str]:
     complaints = io.StringIO()
     try:
@@ -445,6 +458,11 @@ def _run_to_go_on_with(tokens: list[str]) -> str | None:
     is_run = logdir != "" and os.path.isfile(settings)
     mode = _latest("mode", "train", tokens)
     if mode != "eval":
+        if logdir and pathlib.Path(logdir).resolve().is_relative_to(PRETRAINED):
+            raise BadInput(
+                f"--logdir={logdir} is a folder of machines that came with the project. "
+                "Give another folder to train in, or --mode=eval to measure a machine."
+            )
         if not logdir or _overwrites(tokens):
             return None
         written = [name for name in OUTPUTS if _is_in(logdir, name)]

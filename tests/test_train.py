@@ -584,6 +584,8 @@ def assert_refused(finished, *parts):
         ("--task", ["task"]),
         ("--noxla=1", ["noxla"]),
         ("--logdir=", ["logdir"]),
+        ("--log_dir=run", ["--log_dir", "--logdir"]),
+        ("--verbosity=1", ["--verbosity", "not used"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -726,6 +728,16 @@ def test_files_that_no_run_wrote_are_not_overwritten(name, tmp_path):
     assert_refused(run_train(f"--logdir={tmp_path}", cwd=ROOT), name, "no run to go on with")
     assert (tmp_path / name).read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("logdir", ["pretrained/copy", "pretrained/new", "link/copy"])
+@pytest.mark.parametrize("flag", ["--overwrite", "--steps=1"])
+def test_nothing_is_trained_among_the_machines_of_the_project(logdir, flag, tmp_path, monkeypatch):
+    monkeypatch.setattr(command_line, "PRETRAINED", tmp_path.resolve() / "pretrained")
+    shutil.copytree(ROOT / "pretrained" / "copy", tmp_path / "pretrained" / "copy")
+    (tmp_path / "link").symlink_to(tmp_path / "pretrained")
+    with pytest.raises(command_line.BadInput, match="came with the project.*--mode=eval"):
+        command_line.parse(["train.py", f"--logdir={tmp_path / logdir}", flag])
 
 
 def test_another_backend_of_keras_is_refused_in_one_line(tmp_path):
