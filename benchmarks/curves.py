@@ -9,6 +9,7 @@ After the names stand folders in which seeds.py wrote FOLDER/TASK/seeds.jsonl. N
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -33,7 +34,7 @@ _COST, _EXCESS = "cost_bits_per_sequence", "excess_cost_bits_per_sequence"
 
 def lines_of(folder: str, task: str) -> list[dict[str, Any]]:
     """The lines that seeds.py wrote of a task, none where it wrote none, or of no cost."""
-    path = pathlib.Path(folder, task, "seeds.jsonl")
+    path = pathlib.Path(os.path.expanduser(folder), task, "seeds.jsonl")
     if not path.exists():
         return []
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> None:
     for axes, task in zip(panels.flat, tasks):
         draw(axes, task, folders)
     try:
-        figure.savefig(FLAGS.output, dpi=90)
+        figure.savefig(os.path.expanduser(FLAGS.output), dpi=90)
     except ValueError as error:
         sys.exit(f"curves.py: --output={FLAGS.output}: {error}")
 

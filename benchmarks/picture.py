@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 
@@ -102,7 +103,7 @@ def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def main(argv: list[str]) -> None:
     if argv[1:]:
         sys.exit(f"picture.py: unexpected argument {argv[1]!r}: flags begin with --.")
-    run = pathlib.Path(FLAGS.logdir)
+    run = pathlib.Path(os.path.expanduser(FLAGS.logdir))
     if not (run / "model.keras").exists() or not (run / "result.json").exists():
         sys.exit(f"picture.py: --logdir={run} is not the folder of a finished run.")
     model = keras.models.load_model(str(run / "model.keras"), compile=False)
@@ -125,7 +126,7 @@ def main(argv: list[str]) -> None:
     else:
         answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
         picture = of_bits(task, inputs, answers, trace)
-    pathlib.Path(FLAGS.output).write_bytes(tf.io.encode_png(picture).numpy())
+    pathlib.Path(os.path.expanduser(FLAGS.output)).write_bytes(tf.io.encode_png(picture).numpy())
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def row(name: str, values: list[float], form: str) -> list[str]:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # TensorBoard tells of every file that it opens.
-    folder = pathlib.Path(FLAGS.folder) / FLAGS.task
+    folder = pathlib.Path(os.path.expanduser(FLAGS.folder)) / FLAGS.task
     check_settings(folder, argv[1:])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "seeds.jsonl"

@@ -318,7 +318,7 @@ def main(argv: list[str]) -> None:
         FLAGS.contestants = [name for name in FLAGS.contestants if name != IN_PARTS]
         print(f"Without {IN_PARTS}, which is for Keras 3.")
     base = Setting(*(FLAGS[name].value for name in Setting._fields))
-    folder = pathlib.Path(FLAGS.folder)
+    folder = pathlib.Path(os.path.expanduser(FLAGS.folder))
     folder.mkdir(parents=True, exist_ok=True)
     lines = (folder / "speed.jsonl").open("w", encoding="utf-8")
 

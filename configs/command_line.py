@@ -58,6 +58,14 @@ MAY_CHANGE = {
 
 _OF_ONE_COMMAND = ("mode", "logdir", "overwrite")
 
+
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.", module_name=RUN)
 flags.DEFINE_enum(
     "model",
@@ -68,8 +76,12 @@ flags.DEFINE_enum(
     module_name=RUN,
 )
 flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", module_name=RUN)
-flags.DEFINE_string(
-    "logdir", None, "The run's folder. (default: runs/TASK/DATE-TIME)", module_name=RUN
+flags.DEFINE(
+    _PathParser(),
+    "logdir",
+    None,
+    "The run's folder. (default: runs/TASK/DATE-TIME)",
+    module_name=RUN,
 )
 flags.DEFINE_boolean(
     "overwrite", False, "Start anew where --logdir holds a run already.", module_name=RUN
@@ -439,11 +451,13 @@ def _refuse_logging_flags() -> None:
 
 def _read_flagfile(path: str) -> list[str]:
     complaints = io.StringIO()
+    expanded = os.path.expanduser(path)
     try:
-        if not os.path.exists(path):
+        if not os.path.exists(expanded):
             raise OSError("there is no such file")
         with contextlib.redirect_stderr(complaints):  # Of a circle of files absl only complains.
-            tokens = FLAGS.read_flags_from_files([f"--flagfile={path}"])
+            # absl takes spaces from the beginning of a path.
+            tokens = FLAGS.read_flags_from_files([f"--flagfile={os.path.abspath(expanded)}"])
         if complaints.getvalue():
             raise OSError("it includes itself")
         return tokens
@@ -453,7 +467,7 @@ def _read_flagfile(path: str) -> list[str]:
 
 def _run_to_go_on_with(tokens: list[str]) -> str | None:
     """The settings of the run that a command line evaluates, or goes on with; None: of none."""
-    logdir = _latest("logdir", "", tokens)
+    logdir = os.path.expanduser(_latest("logdir", "", tokens))
     settings = os.path.join(logdir, SETTINGS)
     is_run = logdir != "" and os.path.isfile(settings)
     mode = _latest("mode", "train", tokens)

@@ -311,6 +311,21 @@ def test_the_folder_of_a_saved_model_is_made_if_need_be(save, tmp_path):
     assert path.exists()
 
 
+def test_a_tilde_means_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    used = (
+        callbacks.Measurements("~/measures", lambda: {"measure": 1.0}),
+        callbacks.SaveLatest("~/model.keras"),
+        callbacks.SaveBest("~/best.keras", "loss"),
+        callbacks.ScalarLog("~/logs", BATCH),
+        callbacks.Checkpoints("~/checkpoints"),
+    )
+    fit(make_model(), *used)
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == ["best.keras", "checkpoints", "logs", "measures", "model.keras"]
+
+
 def test_the_best_model_is_that_of_the_lowest_value(tmp_path):
     model = make_model()
     path = str(tmp_path / "best.keras")

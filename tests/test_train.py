@@ -502,6 +502,13 @@ def test_a_later_flagfile_wins_over_an_earlier_one(tmp_path):
     assert (found["batch_size"], found["optimizer"]) == (9, "rmsprop")
 
 
+def test_a_tilde_means_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "flags.cfg").write_text("--task=repeat_copy\n")
+    assert flags_of("--flagfile=~/flags.cfg")["task"] == "repeat_copy"
+    assert flags_of("--logdir=~")["task"] == "repeat_copy"
+
+
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("**/*.cfg")))
 def test_every_config_names_its_task_and_has_flags_that_exist(config):
     assert f"--task={flags_of(f'--flagfile={config}')['task']}\n" in config.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import os
 import pathlib
 import re
 import shutil
@@ -57,7 +58,7 @@ class Checkpoints(keras.callbacks.Callback):
         seconds: float = 30.0,
     ):
         super().__init__()
-        self._folder = pathlib.Path(folder)
+        self._folder = pathlib.Path(os.path.expanduser(folder))
         self._variables = variables or {}
         self._averages = averages
         self._seconds = arguments.number("seconds", seconds, at_least=0)

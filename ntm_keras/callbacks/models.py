@@ -86,7 +86,7 @@ class SaveBest(keras.callbacks.Callback):
 def _keras_file(path: str) -> str:
     if not str(path).endswith(".keras"):
         raise ValueError(f"Argument `path` must end in '.keras'. Received: path={path!r}")
-    return str(path)
+    return os.path.expanduser(path)
 
 
 def _make_folder(path: str) -> None:

@@ -33,7 +33,7 @@ class EventLog:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        self._folder = os.fspath(folder)
+        self._folder = os.path.expanduser(folder)
         self._folder_was_there = False
         self._suffix = f".{os.urandom(4).hex()}.v2"
         self._writer: Any = None
