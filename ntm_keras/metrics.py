@@ -45,7 +45,9 @@ class MaskedCrossentropy(keras.losses.Loss):
         nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
         counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
         total = tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask)
-        return tf.math.divide_no_nan(total, _in_the_whole_batch(counted))
+        return _with_value_of_the_whole_batch(
+            tf.math.divide_no_nan(total, _in_the_whole_batch(counted))
+        )
 
 
 @serializable
@@ -77,11 +79,30 @@ def _in_the_whole_batch(count: tf.Tensor) -> tf.Tensor:
 
     Keras adds up the losses of the replicas; Keras 2 divides them by their number before.
     """
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    context = tf.distribute.get_replica_context()
-    if replicas == 1 or context is None:
+    context = _context_of_a_part()
+    if context is None:
         return count
-    return context.all_reduce("SUM", count) / (replicas if IS_KERAS_2 else 1)
+    return context.all_reduce("SUM", count) / (context.num_replicas_in_sync if IS_KERAS_2 else 1)
+
+
+def _with_value_of_the_whole_batch(loss: tf.Tensor) -> tf.Tensor:
+    """The mean of the replicas' losses, with the gradient of this replica's own.
+
+    Keras shows the mean over the replicas, weighted by the sequences of each. A replica's own loss
+    is already its share of the whole batch's, so where parts are uneven that would not be the
+    whole batch's loss.
+    """
+    context = _context_of_a_part()
+    if context is None:
+        return loss
+    mean = context.all_reduce("MEAN", tf.stop_gradient(loss))
+    return tf.custom_gradient(lambda own: (tf.identity(mean), lambda upstream: upstream))(loss)
+
+
+def _context_of_a_part() -> Any:
+    """The context of a replica that has a part of the batch; None where no other has one."""
+    is_shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    return tf.distribute.get_replica_context() if is_shared else None
 
 
 class MeanPerSequence(keras.metrics.Mean):

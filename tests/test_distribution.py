@@ -89,6 +89,39 @@ def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path
         np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
 
 
+SHOWN_LOSSES = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+from ntm_keras import BitCrossentropy, LabelCrossentropy
+
+keras = tf.keras
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+random = np.random.default_rng(0)
+inputs, mask = random.normal(size=(9, 6, 3)), random.integers(0, 2, size=(9, 6))
+targets = np.eye(3)[random.integers(0, 3, size=(9, 6))]
+data = tf.data.Dataset.from_tensor_slices((inputs, targets, mask)).batch(4)
+
+def shown(strategy, loss):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        model = keras.Sequential([keras.Input([6, 3]), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.1), loss)
+    return [model.evaluate(data, verbose=0), *model.fit(data, verbose=0).history["loss"]]
+
+strategies = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+losses = BitCrossentropy(), LabelCrossentropy()
+print(json.dumps([[shown(strategy, loss) for loss in losses] for strategy in strategies]))
+"""
+
+
+def test_the_loss_that_is_shown_is_that_of_one_device_where_parts_are_uneven():
+    printed = subprocess.check_output([sys.executable, "-c", SHOWN_LOSSES], cwd=ROOT, text=True)
+    alone, shared = json.loads(printed.splitlines()[-1])
+    np.testing.assert_allclose(shared, alone, rtol=1e-5)
+
+
 def refusal(processes):
     (process,) = processes
     _, errors = process.communicate()
