@@ -83,4 +83,14 @@ def serializable(cls: _Class) -> _Class:
 
 def training_step(model: Any) -> int:
     """How many steps a compiled model was trained for."""
-    return int(model.optimizer.iterations.numpy())
+    return int(steps_seen_by(model.optimizer).numpy())
+
+
+def steps_seen_by(optimizer: Any) -> Any:
+    """The variable in which an optimizer counts training steps.
+
+    What Keras 3 calls `iterations` are updates: of several steps that accumulate gradients, one.
+    """
+    if IS_KERAS_2:
+        return optimizer.iterations
+    return getattr(optimizer, "inner_optimizer", optimizer)._iterations

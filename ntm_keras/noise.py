@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import arguments
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import keras, steps_seen_by
 
 
 class NoisyModel(keras.Model):
@@ -18,8 +18,9 @@ class NoisyModel(keras.Model):
     the weights without it. Outside training there is none. What works in spite of the noise does
     not depend on fine tuning: an NTM finds out sooner that it can use its memory.
 
-    The noise is a function of the seed and of the optimizer's iterations alone, so the model has to
-    be compiled. What `save` writes is loaded as an ordinary `keras.Model`.
+    The noise is a function of the seed and of the number of training steps alone, which the
+    optimizer counts, so the model has to be compiled. What `save` writes is loaded as an ordinary
+    `keras.Model`.
 
     Args:
         inputs: As in `keras.Model`.
@@ -94,7 +95,7 @@ class NoisyModel(keras.Model):
             raise ValueError(
                 "A NoisyModel must be compiled, with an optimizer, before its training."
             )
-        step = self.optimizer.iterations
+        step = steps_seen_by(self.optimizer)
         stddev = self._stddev(step) if callable(self._stddev) else self._stddev
         sizes = [weight.shape.num_elements() for weight in weights]
         seed = tf.stack([self._noise_seed, tf.cast(step, tf.int64)])

@@ -65,6 +65,26 @@ def test_the_gradient_norm_of_the_last_step_is_logged():
     assert history["gradient_norm"] == [pytest.approx(float(norm), rel=1e-3)]
 
 
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2's optimizers scale no loss by themselves")
+def test_the_gradient_norm_is_that_of_the_loss_before_it_is_scaled():
+    norms = []
+    for scale in (None, 1024.0):
+        keras.utils.set_random_seed(0)
+        model = make_model()
+        model.compile(keras.optimizers.SGD(0.1, loss_scale_factor=scale), BitCrossentropy())
+        norms += fit(model, callbacks.GuardGradients(), epochs=1).history["gradient_norm"]
+    assert norms[0] == pytest.approx(norms[1])
+
+
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2's optimizers accumulate no gradients")
+def test_all_sequences_are_counted_where_gradients_are_accumulated(tmp_path):
+    model = make_model()
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), BitCrossentropy())
+    fit(model, callbacks.ScalarLog(tmp_path, BATCH), callbacks.StopAfter(3), epochs=9)
+    seen = [(step, value) for tag, step, value in events(tmp_path / "train") if "seen" in tag]
+    assert seen == [(2, 2 * BATCH), (3, 3 * BATCH)]
+
+
 def test_the_gradient_norm_is_logged_in_every_fit():
     model = make_model()
     for _ in range(2):

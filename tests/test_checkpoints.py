@@ -5,7 +5,7 @@ import tensorflow as tf
 from configs import run_folder
 from ntm_keras import NoisyModel
 from ntm_keras.callbacks import Checkpoints, ShowAveragedWeights, StopAfter
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
 
 INPUTS = np.linspace(-1, 1, 24).reshape(8, 3).astype("float32")
 TARGETS = INPUTS[:, :2] ** 2
@@ -14,14 +14,13 @@ TARGETS = INPUTS[:, :2] ** 2
 class Training:
     """A small model in training; `train` brings it to a step, from its last checkpoint on."""
 
-    def __init__(self, folder, seed=0, xla=False, **options):
+    def __init__(self, folder, seed=0, xla=False, optimizer=None, **options):
         keras.utils.set_random_seed(seed)
         inputs = keras.Input([3])
         self.model = NoisyModel(inputs, keras.layers.Dense(2)(inputs), stddev=0.1)
-        self.model.compile(
-            keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5), "mse", jit_compile=xla
-        )
-        self.averages = ShowAveragedWeights()
+        averaging = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)
+        self.model.compile(optimizer or averaging, "mse", jit_compile=xla)
+        self.averages = None if optimizer else ShowAveragedWeights()
         self.checkpoints = Checkpoints(
             str(folder), averages=self.averages, **{"seconds": 0.0, **options}
         )
@@ -34,7 +33,11 @@ class Training:
             batch_size=4,
             initial_epoch=step // 2,
             epochs=until // 2,
-            callbacks=[self.averages, StopAfter(until), self.checkpoints],
+            callbacks=[
+                *([self.averages] if self.averages else []),
+                StopAfter(until),
+                self.checkpoints,
+            ],
             shuffle=False,
             verbose=0,
         )
@@ -75,6 +78,25 @@ def test_a_training_that_goes_on_ends_like_one_that_never_stopped(tmp_path, xla)
     expected = Training(tmp_path / "whole", xla=xla).train(12)
     for seed, until in enumerate((2, 6, 12)):  # Another seed makes other weights to begin with.
         found = Training(tmp_path / "parts", seed, xla=xla).train(until)
+    for each, other in zip(expected, found):
+        np.testing.assert_array_equal(each, other)
+
+
+def accumulating():
+    return keras.optimizers.Adam(0.1, gradient_accumulation_steps=3)
+
+
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2's optimizers accumulate no gradients")
+@pytest.mark.parametrize(
+    "make_optimizer",
+    [accumulating, lambda: keras.optimizers.LossScaleOptimizer(accumulating())],
+    ids=["plain", "loss scale"],
+)
+def test_a_training_goes_on_where_it_was_while_it_accumulates_gradients(tmp_path, make_optimizer):
+    expected = Training(tmp_path / "whole", optimizer=make_optimizer()).train(12)
+    for seed, until in enumerate((2, 4, 12)):
+        parts = Training(tmp_path / "parts", seed, optimizer=make_optimizer())
+        found = parts.train(until)
     for each, other in zip(expected, found):
         np.testing.assert_array_equal(each, other)
 

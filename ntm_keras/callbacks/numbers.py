@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
+from ntm_keras.keras_compat import IS_KERAS_2, keras, steps_seen_by, training_step
 
 
 class GuardGradients(keras.callbacks.Callback):
@@ -85,11 +85,12 @@ def _guard(optimizer: Any) -> None:
         gradients, variables = zip(*grads_and_vars)
         if is_distributed:
             gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-        norm = tf.linalg.global_norm(gradients)
+        # Keras 3's optimizers may be given the gradient of a loss that was scaled.
+        norm = tf.linalg.global_norm(gradients) / (getattr(optimizer, "loss_scale_factor", 0) or 1)
         is_finite = tf.math.is_finite(norm)
         optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
         is_first = ~is_finite & (optimizer.gradients_left_out == 0)
-        step = tf.cast(optimizer.iterations, tf.int32) + 1
+        step = tf.cast(steps_seen_by(optimizer), tf.int32) + 1
         optimizer.first_left_out.assign(
             tf.cond(
                 is_first,

@@ -1,7 +1,6 @@
 """What a training shows in TensorBoard.
 
-The step axis is the number of training steps (the optimizer's iterations), so that runs whose
-epochs differ can be compared.
+The step axis is the number of training steps, so that runs whose epochs differ can be compared.
 """
 
 from __future__ import annotations
