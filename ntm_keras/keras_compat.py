@@ -86,6 +86,16 @@ def training_step(model: Any) -> int:
     return int(steps_seen_by(model.optimizer).numpy())
 
 
+def build_optimizer(model: Any) -> None:
+    """Makes the variables of a compiled model's optimizer, as its first training step would."""
+    optimizer = model.optimizer
+    with model.distribute_strategy.scope():
+        if hasattr(optimizer, "_create_all_weights"):  # One of Keras 2's legacy optimizers.
+            optimizer._create_all_weights(model.trainable_variables)
+        elif IS_KERAS_2 or not optimizer.built:
+            optimizer.build(model.trainable_variables)
+
+
 def steps_seen_by(optimizer: Any) -> Any:
     """The variable in which an optimizer counts training steps.
 

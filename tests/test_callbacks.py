@@ -150,6 +150,16 @@ def test_scalars_are_written_at_training_steps(tmp_path):
     assert min(values["sequences_per_second"]) > 0
 
 
+@pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 has no legacy optimizers")
+def test_the_learning_rate_of_a_legacy_optimizer_is_written(tmp_path):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    model = make_model()
+    model.compile(keras.optimizers.legacy.Adam(schedule), BitCrossentropy())
+    fit(model, callbacks.GuardGradients(), callbacks.ScalarLog(tmp_path, BATCH))
+    written = [value for tag, _, value in events(tmp_path / "train") if tag == "learning_rate"]
+    np.testing.assert_allclose(written, [0.05, 0.025], rtol=1e-6)
+
+
 def test_measurements_are_written_every_so_often_and_at_the_end(tmp_path):
     calls = []
 

@@ -101,6 +101,18 @@ def test_a_training_goes_on_where_it_was_while_it_accumulates_gradients(tmp_path
         np.testing.assert_array_equal(each, other)
 
 
+@pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 has no legacy optimizers")
+def test_a_training_with_a_legacy_optimizer_goes_on_too(tmp_path):
+    def optimizer():
+        return keras.optimizers.legacy.Adam(0.1, decay=0.1)
+
+    expected = Training(tmp_path / "whole", optimizer=optimizer()).train(12)
+    for seed, until in enumerate((2, 6, 12)):
+        found = Training(tmp_path / "parts", seed, optimizer=optimizer()).train(until)
+    for each, other in zip(expected, found):
+        np.testing.assert_array_equal(each, other)
+
+
 def test_the_latest_states_are_kept(folder):
     assert sorted(path.stem for path in folder.glob("*.sha256")) == [
         "step-000000006",

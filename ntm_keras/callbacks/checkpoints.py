@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from ntm_keras import arguments
 from ntm_keras.callbacks.tensorboard import reason
-from ntm_keras.keras_compat import keras, training_step
+from ntm_keras.keras_compat import build_optimizer, keras, training_step
 
 # How many states are kept.
 _KEPT = 3
@@ -145,8 +145,7 @@ class Checkpoints(keras.callbacks.Callback):
         finished = _finished(self._folder)
         for path in reversed(finished):
             if path.read_text(encoding="utf-8", errors="replace") == _digests(path):
-                with model.distribute_strategy.scope():
-                    model.optimizer.build(model.trainable_variables)
+                build_optimizer(model)
                 try:
                     self._state().read(str(path.with_suffix(""))).assert_consumed()
                 except (AssertionError, ValueError, tf.errors.OpError) as error:

@@ -74,10 +74,17 @@ def _guard(optimizer: Any) -> None:
     optimizer.gradients_left_out = variable(0, "gradients_left_out")
     # In which step the first one was left out, and which of the gradients was the largest there.
     optimizer.first_left_out = variable([0, 0], "first_left_out")
+    steps = steps_seen_by(optimizer)  # Keras 2's legacy optimizers make the variable now.
     apply_gradients = optimizer.apply_gradients
     is_distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
     if is_distributed and IS_KERAS_2:
-        apply_gradients = functools.partial(apply_gradients, skip_gradients_aggregation=True)
+        is_legacy = isinstance(optimizer, keras.optimizers.legacy.Optimizer)
+        apply_gradients = functools.partial(
+            apply_gradients,
+            **{"experimental_aggregate_gradients": False}
+            if is_legacy
+            else {"skip_gradients_aggregation": True},
+        )
     elif is_distributed:  # Keras 3 has no argument for it.
         optimizer._all_reduce_sum_gradients = list
 
@@ -90,7 +97,7 @@ def _guard(optimizer: Any) -> None:
         is_finite = tf.math.is_finite(norm)
         optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
         is_first = ~is_finite & (optimizer.gradients_left_out == 0)
-        step = tf.cast(steps_seen_by(optimizer), tf.int32) + 1
+        step = tf.cast(steps, tf.int32) + 1
         optimizer.first_left_out.assign(
             tf.cond(
                 is_first,

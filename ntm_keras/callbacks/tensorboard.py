@@ -105,7 +105,10 @@ class ScalarLog(keras.callbacks.Callback):
         step, logs = training_step(self.model), logs or {}
         trained = (step - self._start_step) * self.batch_size
         train = {tag: value for tag, value in logs.items() if not tag.startswith("val_")}
-        train["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        rate = self.model.optimizer.learning_rate
+        if callable(rate):  # The schedule itself: Keras 2's legacy optimizers.
+            rate = rate(self.model.optimizer.iterations)
+        train["learning_rate"] = float(tf.convert_to_tensor(rate))
         train["sequences_seen"] = step * self.batch_size
         if self._stop > self._start:
             train["sequences_per_second"] = trained / (self._stop - self._start)
