@@ -96,6 +96,48 @@ def build_optimizer(model: Any) -> None:
             optimizer.build(model.trainable_variables)
 
 
+def variables_of(model: Any) -> list[tf.Variable]:
+    """The variables that a compiled model and its optimizer count as theirs."""
+    of_optimizer = model.optimizer.variables
+    return _in_tensorflow(
+        [*model.variables, *(of_optimizer() if callable(of_optimizer) else of_optimizer)]
+    )
+
+
+def other_variables_of(model: Any) -> list[tf.Variable]:
+    """What a training of a compiled model changes beside `variables_of` it.
+
+    The states of stateful layers; and under Keras 2 the learning rate, the scale of the loss, and
+    random generators.
+    """
+    layers = list(model._flatten_layers())
+    found = [
+        state
+        for layer in layers
+        if isinstance(layer, keras.layers.RNN) and layer.stateful
+        for state in tf.nest.flatten(layer.states)
+    ]
+    if IS_KERAS_2:
+        optimizer = model.optimizer
+        found.append(optimizer.learning_rate)
+        if getattr(optimizer, "dynamic", False):  # It scales the loss.
+            found += optimizer._loss_scale.current_loss_scale, optimizer._loss_scale.counter
+        for layer in layers:
+            generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
+            if generator is not None:
+                found.append(generator.state)
+    return _in_tensorflow(found)
+
+
+def _in_tensorflow(variables: list[Any]) -> list[Any]:
+    """TensorFlow's variables behind those of either Keras; what is no variable is left out."""
+    behind = [
+        each if isinstance(each, tf.Variable) else getattr(each, "value", None)
+        for each in variables
+    ]
+    return [each for each in behind if isinstance(each, tf.Variable)]
+
+
 def steps_seen_by(optimizer: Any) -> Any:
     """The variable in which an optimizer counts training steps.
 

@@ -1,9 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from configs import run_folder
-from ntm_keras import NoisyModel
+from ntm_keras import NTM, NoisyModel
 from ntm_keras.callbacks import Checkpoints, ShowAveragedWeights, StopAfter
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
@@ -86,31 +88,74 @@ def accumulating():
     return keras.optimizers.Adam(0.1, gradient_accumulation_steps=3)
 
 
-@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2's optimizers accumulate no gradients")
-@pytest.mark.parametrize(
-    "make_optimizer",
-    [accumulating, lambda: keras.optimizers.LossScaleOptimizer(accumulating())],
-    ids=["plain", "loss scale"],
-)
-def test_a_training_goes_on_where_it_was_while_it_accumulates_gradients(tmp_path, make_optimizer):
-    expected = Training(tmp_path / "whole", optimizer=make_optimizer()).train(12)
-    for seed, until in enumerate((2, 4, 12)):
-        parts = Training(tmp_path / "parts", seed, optimizer=make_optimizer())
-        found = parts.train(until)
-    for each, other in zip(expected, found):
+def scaling(optimizer):
+    scaled = getattr(keras.mixed_precision, "LossScaleOptimizer", None)
+    scaled = scaled or keras.optimizers.LossScaleOptimizer
+    return scaled(optimizer, dynamic_growth_steps=3)
+
+
+OPTIMIZERS = {"scaling the loss": lambda: scaling(keras.optimizers.Adam(0.1))}
+if IS_KERAS_2:
+    OPTIMIZERS["legacy"] = lambda: keras.optimizers.legacy.Adam(0.1, decay=0.1)
+else:
+    OPTIMIZERS["accumulating"] = accumulating
+    OPTIMIZERS["both"] = lambda: scaling(accumulating())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_training_goes_on_with_any_optimizer(tmp_path, name):
+    make = OPTIMIZERS[name]
+    expected = Training(tmp_path / "whole", optimizer=make()).train(12)
+    for seed, until in enumerate((2, 4)):
+        parts = Training(tmp_path / "parts", seed, optimizer=make())
+        parts.train(until)
+    for each, other in zip(expected, parts.train(12)):
         np.testing.assert_array_equal(each, other)
 
 
-@pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 has no legacy optimizers")
-def test_a_training_with_a_legacy_optimizer_goes_on_too(tmp_path):
-    def optimizer():
-        return keras.optimizers.legacy.Adam(0.1, decay=0.1)
+def test_a_learning_rate_that_was_changed_is_kept(tmp_path):
+    training, again = Training(tmp_path), Training(tmp_path)
+    training.model.optimizer.learning_rate = 0.5
+    training.train(2)
+    again.checkpoints.restore(again.model)
+    assert float(again.model.optimizer.learning_rate) == 0.5
 
-    expected = Training(tmp_path / "whole", optimizer=optimizer()).train(12)
-    for seed, until in enumerate((2, 6, 12)):
-        found = Training(tmp_path / "parts", seed, optimizer=optimizer()).train(until)
-    for each, other in zip(expected, found):
-        np.testing.assert_array_equal(each, other)
+
+STATEFUL = {
+    "LSTM": lambda: keras.layers.LSTM(3, stateful=True),
+    "RNN": lambda: keras.layers.RNN(keras.layers.SimpleRNNCell(3), stateful=True),
+    "Bidirectional": lambda: keras.layers.Bidirectional(keras.layers.GRU(3, stateful=True)),
+    "NTM": lambda: NTM(3, 4, 2, 1, 1, stateful=True),
+}
+SEQUENCES = np.linspace(-1, 1, 24).reshape(4, 3, 2).astype("float32")
+
+
+def stateful_model(layer):
+    model = keras.Sequential([keras.Input([3, 2], batch_size=4), layer])
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_the_states_of_stateful_layers_are_kept(tmp_path, name):
+    model, again = (stateful_model(STATEFUL[name]()) for _ in range(2))
+    targets = np.zeros(model.output_shape)
+    model.fit(SEQUENCES, targets, batch_size=4, verbose=0, callbacks=[Checkpoints(tmp_path)])
+    assert Checkpoints(tmp_path).restore(again) == 1
+    np.testing.assert_array_equal(again(SEQUENCES), model(SEQUENCES))
+
+
+def test_a_state_that_was_written_without_those_of_layers_is_taken_with_a_warning(tmp_path):
+    model, again = (stateful_model(keras.layers.SimpleRNN(3, stateful=True)) for _ in range(2))
+    model.fit(SEQUENCES, np.zeros([4, 3]), batch_size=4, verbose=0)
+    written = Checkpoints(tmp_path)
+    written.set_model(model)
+    written._others = list  # What versions before this one wrote.
+    written.write()
+    with pytest.warns(UserWarning, match="written without .*, which stay as they are"):
+        assert Checkpoints(tmp_path).restore(again) == 1
+    for weight, other in zip(model.get_weights(), again.get_weights()):
+        np.testing.assert_array_equal(weight, other)
 
 
 def test_the_latest_states_are_kept(folder):
@@ -180,13 +225,51 @@ def test_where_all_states_are_damaged_nothing_is_restored(folder):
     for path in folder.glob("*.index"):
         path.write_bytes(b"")
     training = Training(folder)
-    with pytest.warns(UserWarning), pytest.raises(OSError, match="all checkpoints in"):
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="all checkpoints in"):
         training.checkpoints.restore(training.model)
 
 
 def test_without_states_training_begins(tmp_path):
     training = Training(tmp_path / "none")
     assert training.checkpoints.restore(training.model) == 0
+
+
+@pytest.mark.parametrize("name", ["a[1]", "back\\slash", " *?%#{ü}"])
+def test_a_state_is_restored_from_any_path_that_the_file_system_takes(tmp_path, name):
+    Training(tmp_path / name).train(2)
+    training = Training(tmp_path / name, seed=1)
+    assert training.checkpoints.restore(training.model) == 2
+
+
+def refused_by(folder, units, optimizer, **variables):
+    """What is said when a model tries to take the state in a folder."""
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(units)])
+    model.compile(optimizer, "mse")
+    with pytest.raises(ValueError) as refusal:
+        Checkpoints(folder, variables).restore(model)
+    return str(refusal.value)
+
+
+def test_what_keeps_a_state_from_being_the_model_s_is_told(folder):
+    averaging = keras.optimizers.Adam(use_ema=True)
+    assert re.search(
+        r"another model, .*: .*kernel.* has the shape \(3, 2\) and is float32 there, \(3, 5\)",
+        refused_by(folder, 5, averaging),
+    )
+    assert re.search(r"it has \d+ variables, .* have \d+$", refused_by(folder, 2, "sgd"))
+    averaging = keras.optimizers.Adam(use_ema=True)
+    said = refused_by(folder, 2, averaging, count=tf.Variable(0))
+    assert said.endswith("written with other `variables` than ['count']")
+
+
+def test_a_state_that_cannot_be_read_is_not_called_that_of_another_model(folder, monkeypatch):
+    def fail(prefix):
+        raise tf.errors.UnavailableError(None, None, f"{prefix}; Input/output error")
+
+    monkeypatch.setattr(tf.train, "load_checkpoint", fail)
+    training = Training(folder)
+    with pytest.raises(OSError, match="step-000000010 cannot be read: Input/output error"):
+        training.checkpoints.restore(training.model)
 
 
 def test_other_variables_are_kept_too(tmp_path):

@@ -9,18 +9,29 @@ import os
 import pathlib
 import re
 import shutil
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from ntm_keras import arguments
 from ntm_keras.callbacks.tensorboard import reason
-from ntm_keras.keras_compat import build_optimizer, keras, training_step
+from ntm_keras.keras_compat import (
+    build_optimizer,
+    keras,
+    other_variables_of,
+    training_step,
+    variables_of,
+)
 
 # How many states are kept.
 _KEPT = 3
+
+# The name of a variable in a TensorFlow checkpoint.
+_KEY = "variables/{}/.ATTRIBUTES/VARIABLE_VALUE"
 
 # The files of a state, whole or unfinished: TensorFlow's, and the digests.
 _FILE = re.compile(r"(step-\d{9,})(_temp|\.(data-|index|part|sha256))")
@@ -29,10 +40,14 @@ _FILE = re.compile(r"(step-\d{9,})(_temp|\.(data-|index|part|sha256))")
 class Checkpoints(keras.callbacks.Callback):
     """Keeps the latest three states of a training on the disk.
 
-    A state is all variables of the model and of its optimizer, and those that are given. It is a
-    TensorFlow checkpoint, `step-N.index` and `step-N.data-..`, which `tf.train.load_checkpoint`
-    reads, and beside it `step-N.sha256` with the digests of these files, as `sha256sum` writes
-    them. That one is written last: where it is missing or does not fit, there is no state.
+    A state is all variables of the model and of its optimizer, the states of stateful layers, and
+    the variables that are given. It is a TensorFlow checkpoint, `step-N.index` and
+    `step-N.data-..`, which `tf.train.load_checkpoint` reads, and beside it `step-N.sha256` with the
+    digests of these files, as `sha256sum` writes them. That one is written last: where it is
+    missing or does not fit, there is no state.
+
+    Keras 2's `Dropout` draws from TensorFlow's own generator, which cannot be kept, unless
+    `tf.keras.backend.experimental.enable_tf_random_generator()` was called before it was made.
 
     It has to come after the callbacks whose variables it keeps.
 
@@ -105,7 +120,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _write(self, path: pathlib.Path) -> None:
         self._folder.mkdir(exist_ok=True)
         with self._averages.hidden() if self._averages else contextlib.nullcontext():
-            self._state().write(str(path))
+            self._state([*variables_of(self.model), *self._others()]).write(str(path))
         unfinished = path.with_suffix(".part")
         unfinished.write_text(_digests(path), encoding="utf-8")
         unfinished.replace(path.with_suffix(".sha256"))
@@ -128,15 +143,16 @@ class Checkpoints(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> int:
         """Gives a compiled model and the given variables the latest state that is whole.
 
-        A damaged one is named in a warning, and the one before it is taken.
+        A damaged one is named in a warning, and the one before it is taken. One that an earlier
+        version wrote, without the states of stateful layers, is taken with a warning.
 
         Returns:
             The training step of the state; 0 if there is none.
 
         Raises:
-            OSError: There are states, and all are damaged.
-            ValueError: The state is that of another model, or of another Keras; or the model was
-                not compiled.
+            OSError: A state cannot be read.
+            ValueError: All states are damaged; or the latest is that of another model, or of
+                another Keras; or the model was not compiled.
         """
         if getattr(model, "optimizer", None) is None:
             raise ValueError("A model must be compiled, with an optimizer, before it is restored.")
@@ -146,25 +162,89 @@ class Checkpoints(keras.callbacks.Callback):
         for path in reversed(finished):
             if path.read_text(encoding="utf-8", errors="replace") == _digests(path):
                 build_optimizer(model)
-                try:
-                    self._state().read(str(path.with_suffix(""))).assert_consumed()
-                except (AssertionError, ValueError, tf.errors.OpError) as error:
-                    raise ValueError(
-                        f"the checkpoint {path.with_suffix('')} is that of another model, or of"
-                        " another version of Keras"
-                    ) from error
+                self._read(path.with_suffix(""))
                 self._step = training_step(model)
                 return self._step
             warnings.warn(f"the checkpoint {path.with_suffix('')} is damaged", stacklevel=2)
         if finished:
-            raise OSError(f"all checkpoints in {self._folder} are damaged")
+            raise ValueError(f"all checkpoints in {self._folder} are damaged")
         return 0
 
-    def _state(self) -> tf.train.Checkpoint:
-        optimizer = self.model.optimizer.variables
-        variables = [*self.model.variables, *(optimizer() if callable(optimizer) else optimizer)]
-        in_tensorflow = [v if isinstance(v, tf.Variable) else v.value for v in variables]
-        return tf.train.Checkpoint(variables=in_tensorflow, **self._variables)
+    def _read(self, path: pathlib.Path) -> None:
+        try:
+            with _as_tensorflow_reads(path) as prefix:
+                kept = tf.train.load_checkpoint(prefix)
+                variables, others = variables_of(self.model), self._others()
+                if kept.has_tensor(_KEY.format(len(variables))):
+                    variables += others
+                elif others:
+                    names = ", ".join(variable.name for variable in others)
+                    said = (
+                        f"the checkpoint {path} was written without {names}, which stay as they are"
+                    )
+                    warnings.warn(said, stacklevel=3)
+                difference = _difference(kept, self._not_given(variables))
+                if difference:
+                    raise ValueError(
+                        f"the checkpoint {path} is that of another model, or of another version of"
+                        f" Keras: {difference}"
+                    )
+                self._state(variables).read(prefix).assert_consumed()
+        except AssertionError as error:
+            raise ValueError(
+                f"the checkpoint {path} was written with other `variables` than"
+                f" {sorted(self._variables)}"
+            ) from error
+        except tf.errors.OpError as error:
+            raise OSError(f"{path} cannot be read: {reason(error)}") from error
+
+    def _others(self) -> list[tf.Variable]:
+        """What is kept beside the variables of the model and its optimizer, and is not given."""
+        return list(self._not_given(other_variables_of(self.model)).values())
+
+    def _not_given(self, variables: list[tf.Variable]) -> dict[str, tf.Variable]:
+        """By their names in a checkpoint those that are not among the given ones."""
+        given = {id(variable) for variable in self._variables.values()}
+        return {
+            _KEY.format(index): variable
+            for index, variable in enumerate(variables)
+            if id(variable) not in given
+        }
+
+    def _state(self, variables: list[tf.Variable]) -> tf.train.Checkpoint:
+        return tf.train.Checkpoint(variables=variables, **self._variables)
+
+
+@contextlib.contextmanager
+def _as_tensorflow_reads(path: pathlib.Path) -> Iterator[str]:
+    """A path by which TensorFlow reads a checkpoint: it takes the path for a pattern.
+
+    Where `[` or a backslash in it keeps the pattern from matching the path itself, a link does.
+    """
+    if tf.io.gfile.glob(f"{path}.index"):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = pathlib.Path(folder, "checkpoints")
+        link.symlink_to(path.parent.absolute(), target_is_directory=True)
+        yield str(link / path.name)
+
+
+def _difference(kept: Any, variables: dict[str, tf.Variable]) -> str:
+    """How a model's variables differ from those of a checkpoint; empty: they do not."""
+    shapes, dtypes = kept.get_variable_to_shape_map(), kept.get_variable_to_dtype_map()
+    number = sum(name.startswith("variables/") for name in shapes)
+    if number != len(variables):
+        return f"it has {number} variables, the model and its optimizer have {len(variables)}"
+    for name, variable in variables.items():
+        there = tf.TensorSpec(shapes[name], dtypes[name])
+        here = tf.TensorSpec(variable.shape, variable.dtype)
+        if there != here:
+            return (
+                f"{variable.name} has the shape {there.shape} and is {there.dtype.name} there,"
+                f" {here.shape} and {here.dtype.name} here"
+            )
+    return ""
 
 
 def _name_of_state(file: pathlib.Path) -> str:
