@@ -286,7 +286,9 @@ def restore(checkpoints: callbacks.Checkpoints, trainer: keras.Model) -> int:
     try:
         with warnings_in_a_line():
             step = checkpoints.restore(trainer)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadInput(f"{error}.") from error
+    except ValueError as error:
         raise BadInput(f"{error}; --overwrite starts anew.") from error
     run_folder.forget_events_after(FLAGS.logdir, step)
     if not step:

@@ -723,6 +723,16 @@ def test_evaluating_a_damaged_model_is_refused(run, tmp_path):
     assert "Traceback" not in finished.stderr
 
 
+def test_a_run_goes_on_and_is_evaluated_in_any_folder_that_the_file_system_takes(tmp_path):
+    logdir = " [1]\\%#*?ü"
+    for flags in (TINY, ["--steps=7"], ["--mode=eval"]):
+        finished = run_train(*flags, f"--logdir={logdir}", cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [logdir]
+    assert json.loads((tmp_path / logdir / "result.json").read_text())["steps"] == 7
+    assert {step for _, step, _ in events(tmp_path / logdir / "eval")} == {7}
+
+
 def test_a_run_that_was_killed_before_its_first_checkpoint_is_one_to_go_on_with(tmp_path):
     (tmp_path / "flags.cfg").write_text("--task=repeat_copy\n")
     (tmp_path / "data_names.json").write_text("{}")
