@@ -93,12 +93,11 @@ class Prepared(NamedTuple):
 
 
 def can_run(cell: Any) -> bool:
-    """Whether a loop knows the built cell's controller and projection, and their dtype needs no
-    widening."""
+    """Whether a loop knows what the cell is made of, and its dtype needs no widening."""
     if cell.controller_name is None or cell.compute_dtype not in ("float32", "float64"):
         return False
-    layers = [*_layers(cell.controller), cell.parameter_projection]
-    return all(
+    layers = [*_layers(cell.controller), cell.parameter_projection] if cell.built else []
+    return cell.compute_dtype == cell.variable_dtype and all(
         len(layer.weights) == _WEIGHTS.get(type(layer))
         and all(weight.dtype == cell.compute_dtype for weight in layer.weights)
         for layer in layers

@@ -1,0 +1,98 @@
+"""Prints the memory that models and traces leave behind when they are dropped.
+
+  python benchmarks/memory.py
+
+Of an NTM, a MANN and, to compare with, an LSTM: how much the process grows between the tenth and
+the last of so many small models that are made, called by `predict` and dropped; and the same for
+traces of one layer with its gradient, each at another length.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from ntm_keras import MANN, NTM
+from ntm_keras.keras_compat import keras
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("count", 60, "How many models, and how many traces.", lower_bound=11)
+
+_WIDTH = 4
+_LAYERS = {
+    "NTM": lambda: NTM(5, memory_size=8, memory_vector_dim=4, read_head_num=1, write_head_num=1),
+    "MANN": lambda: MANN(5, memory_size=8, memory_vector_dim=4, head_num=1),
+    "LSTM": lambda: keras.layers.LSTM(5),
+}
+
+
+def models(make: Callable[[], keras.layers.Layer]) -> Iterator[None]:
+    """Makes, uses and drops a model each time it is asked."""
+    inputs = np.ones([2, 3, _WIDTH], "float32")
+    while True:
+        model = keras.Sequential([keras.Input([None, _WIDTH]), make()])
+        model.predict(inputs, verbose=0)
+        del model
+        keras.backend.clear_session()
+        yield
+
+
+def traces(make: Callable[[], keras.layers.Layer]) -> Iterator[None]:
+    """Traces a layer with its gradient, at another length each time it is asked."""
+    layer = make()
+    length = 1
+    while True:
+        inputs = tf.ones([2, length, _WIDTH])
+        length += 1
+
+        @tf.function
+        def gradients(sequences):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(layer(sequences))
+            return tape.gradient(loss, layer.trainable_weights)
+
+        gradients(inputs)
+        del gradients
+        yield
+
+
+def growth(uses: Iterator[None]) -> float:
+    """The mebibytes by which the process grows between the tenth use and the last."""
+    for _ in range(10):
+        next(uses)
+    before = _resident()
+    for _ in range(FLAGS.count - 10):
+        next(uses)
+    return _resident() - before
+
+
+def _resident() -> float:
+    gc.collect()
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main(argv: list[str]) -> None:
+    if argv[1:]:
+        sys.exit(f"memory.py: unexpected argument {argv[1]!r}: flags begin with --.")
+    tf.get_logger().setLevel("ERROR")  # It warns of the many traces, which are meant.
+    print(f"MiB by which the process grows between the 10th and the {FLAGS.count}th")
+    print(f"{'':6}{'model':>8}{'trace':>8}")
+    for name, make in _LAYERS.items():
+        print(f"{name:6}{growth(models(make)):8.1f}{growth(traces(make)):8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
