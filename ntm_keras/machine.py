@@ -307,9 +307,8 @@ class MemoryLayer(keras.layers.RNN):
     def _state_to_go_on_from(self) -> list[tf.Tensor]:
         """The state of a stateful layer, or the cell's initial one where that holds only zeros."""
         states = [tf.convert_to_tensor(state) for state in self.states]
-        initial = self.cell.get_initial_state(
-            batch_size=states[0].shape[0], dtype=self.variable_dtype
-        )
+        batch_size, dtype = states[0].shape[0], states[0].dtype
+        initial = self.cell.get_initial_state(batch_size=batch_size, dtype=dtype)
         was_called = tf.reduce_any([tf.reduce_any(state != 0) for state in states])
         return [tf.where(was_called, *pair) for pair in zip(states, initial)]
 
