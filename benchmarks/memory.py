@@ -2,7 +2,7 @@
 
   python benchmarks/memory.py
 
-Of an NTM, a MANN and, to compare with, an LSTM: how much the process grows between the tenth and
+Of an LSTM, to compare with, an NTM and a MANN: how much the process grows between the tenth and
 the last of so many small models that are made, called by `predict` and dropped; and the same for
 traces of one layer with its gradient, each at another length.
 """
@@ -32,9 +32,9 @@ flags.DEFINE_integer("count", 60, "How many models, and how many traces.", lower
 
 _WIDTH = 4
 _LAYERS = {
+    "LSTM": lambda: keras.layers.LSTM(5),
     "NTM": lambda: NTM(5, memory_size=8, memory_vector_dim=4, read_head_num=1, write_head_num=1),
     "MANN": lambda: MANN(5, memory_size=8, memory_vector_dim=4, head_num=1),
-    "LSTM": lambda: keras.layers.LSTM(5),
 }
 
 

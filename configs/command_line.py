@@ -22,7 +22,7 @@ from tasks.task import LARGEST
 
 FLAGS = flags.FLAGS
 CONFIGS = os.path.dirname(os.path.abspath(__file__))
-PRETRAINED = pathlib.Path(CONFIGS).resolve().parent / "pretrained"
+PRETRAINED = pathlib.Path(os.path.realpath(CONFIGS)).parent / "pretrained"
 
 # The groups of flags, as the manual shows them.
 GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
@@ -443,9 +443,9 @@ def _refuse_logging_flags() -> None:
     """Refuses the flags of absl's logging, which mean nothing here: --log_dir is not --logdir."""
     for flag in FLAGS.flags_by_module_dict().get("absl.logging", []):
         if flag.present:
+            instead = " The run's folder is --logdir." if flag.name == "log_dir" else ""
             raise BadInput(
-                f"--{flag.name} is a flag of absl's logging, which is not used here. The run's"
-                " folder is --logdir."
+                f"--{flag.name} is a flag of absl's logging, which is not used here.{instead}"
             )
 
 
@@ -472,7 +472,7 @@ def _run_to_go_on_with(tokens: list[str]) -> str | None:
     is_run = logdir != "" and os.path.isfile(settings)
     mode = _latest("mode", "train", tokens)
     if mode != "eval":
-        if logdir and pathlib.Path(logdir).resolve().is_relative_to(PRETRAINED):
+        if logdir and pathlib.Path(os.path.realpath(logdir)).is_relative_to(PRETRAINED):
             raise BadInput(
                 f"--logdir={logdir} is a folder of machines that came with the project. "
                 "Give another folder to train in, or --mode=eval to measure a machine."

@@ -12,6 +12,19 @@ from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializa
 CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
 
 
+def never_quantized(layer: Any) -> Any:
+    """A layer of a cell, which `model.quantize` leaves as it is, as it leaves an LSTM's weights.
+
+    A cell that is made anew from its config does not know that they were quantized.
+    """
+
+    def quantize(*args, **kwargs):
+        raise NotImplementedError(f"{layer.name!r} is a part of a cell, which is not quantized.")
+
+    layer.quantize = quantize
+    return layer
+
+
 @serializable
 class FeedforwardCell(AbstractRNNCell):
     """A controller without a state of its own: dense layers with tanh.
@@ -34,8 +47,10 @@ class FeedforwardCell(AbstractRNNCell):
         self.units = arguments.integer("units", units, at_least=1)
         layers = arguments.integer("layers", layers, at_least=1)
         self.layers = [
-            keras.layers.Dense(
-                units, activation="tanh", name=f"layer_{index}", dtype=self.dtype_policy
+            never_quantized(
+                keras.layers.Dense(
+                    units, activation="tanh", name=f"layer_{index}", dtype=self.dtype_policy
+                )
             )
             for index in range(layers)
         ]
@@ -232,7 +247,7 @@ def build(cell: Any, width: int) -> None:
     if not cell.built:
         cell.build((None, width))
         return
-    built_for = cell.get_build_config().get("input_shape")
+    built_for = (cell.get_build_config() or {}).get("input_shape")
     if built_for and built_for[-1] not in (width, None):
         raise ValueError(
             "Argument `controller` must not have been built for inputs of another width than"

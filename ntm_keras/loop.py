@@ -30,8 +30,8 @@ from ntm_keras import analytic
 from ntm_keras.controllers import CountingLSTMCell
 from ntm_keras.keras_compat import keras
 
-# How many weights a layer has that computes what the loops take it to compute. With more it was
-# quantized, or given LoRA's.
+# How many weights a layer has that computes what the loops take it to compute: with LoRA's it has
+# more.
 _WEIGHTS = {
     keras.layers.Dense: 2,
     keras.layers.LSTMCell: 3,
@@ -438,7 +438,7 @@ def _release_with_graph(result: tf.Tensor) -> None:
     setattr(graph, name, registry[name]["type"])
     graph_if_alive = weakref.ref(graph)
     registry[name]["type"] = lambda *arguments: getattr(graph_if_alive(), name)(*arguments)
-    weakref.finalize(graph, registry.pop, name)
+    weakref.finalize(graph, registry.pop, name, None)
 
 
 def _enter(cell: Any, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:

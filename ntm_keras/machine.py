@@ -123,10 +123,10 @@ class MemoryCell(AbstractRNNCell):
         )
         self.built = True
 
-    def expect(self, input_width: int) -> None:
+    def expect(self, input_width: int | None) -> None:
         """Says how wide the inputs will be, on which the width of the output may depend."""
         if not self.built:
-            self._input_width = input_width
+            self._input_width = None if input_width is None else int(input_width)
 
     def projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
         """A built dense layer with the initializers, regularizers and constraints given."""
@@ -143,7 +143,7 @@ class MemoryCell(AbstractRNNCell):
         )
         with tf.name_scope(name):
             projection.build((None, input_width))
-        return projection
+        return controllers.never_quantized(projection)
 
     def get_initial_state(
         self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
@@ -359,7 +359,7 @@ class MemoryLayer(keras.layers.RNN):
 
 def _is_several(shape: Any) -> bool:
     """Whether it is a list of shapes, as Keras 2 gives where there is an initial state."""
-    return not all(size is None or isinstance(size, int) for size in shape)
+    return len(shape) > 0 and isinstance(shape[0], (list, tuple, tf.TensorShape))
 
 
 def _of_sequences(shape: Any) -> tuple[int | None, ...]:

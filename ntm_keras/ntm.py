@@ -86,7 +86,8 @@ class NTMCell(MemoryCell):
         output_dim: Width of the output; by default that of the input.
         controller: `"lstm"`, `"counting_lstm"` (see `controllers.CountingLSTMCell`),
             `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras RNN cell whose output is `rnn_size`
-            wide.
+            wide. Its state before the first step is learned, unless the cell itself begins with
+            other numbers than zeros.
         controller_layers: How many layers of a named controller to stack.
         memory_initializer: What the memory holds before the first step. `"learned"`: the tanh of
             trained weights; `"constant"`: 1e-6 everywhere; `"random"`: fixed numbers, uniform

@@ -80,6 +80,8 @@ class NTMLoop(Loop):
         )
 
     def _sound(self, state):
+        if not self._by_location:
+            return state
         return state._replace(weightings=tf.maximum(state.weightings, 0))
 
     def _nothing_to_write(self, state):

@@ -289,7 +289,7 @@ def test_stateful_layers_with_other_weights(inputs, tmp_path, name, way):
     assert np.abs(other.predict(inputs, verbose=0) - expected).max() > 1e-4  # It goes on.
 
 
-OF_ITS_FIRST_WEIGHTS = "Keras sets the state once, when the layer is built; `NTM` begins rightly"
+OF_ITS_FIRST_WEIGHTS = "it begins as the weights say that it was built with: take `NTM`"
 FEATURES.append(
     (
         "The same of a stateful `keras.layers.RNN` around an `NTMCell`",
@@ -297,6 +297,14 @@ FEATURES.append(
         OF_ITS_FIRST_WEIGHTS,
     )
 )
+
+
+def test_a_stateful_rnn_around_a_cell_begins_as_its_first_weights_say(inputs):
+    model, other = (stateful_model(Make("NTMCell")) for _ in range(2))
+    first = other.layers[-1].cell.get_initial_state(batch_size=BATCH)
+    other.set_weights(model.get_weights())
+    expected, _ = by_hand(model.layers[-1], inputs, states=first)
+    assert_equal(other.predict(inputs, verbose=0), expected)
 
 
 @feature("`initial_state` for a stateful layer that was reset")
@@ -431,6 +439,7 @@ def test_shapes_before_building(name):
     assert computed(make(), 3, 7, WIDTH) == (3, width)
     assert computed(layers.Bidirectional(make()), 3, 7, WIDTH) == (3, 2 * width)
     assert computed(layers.TimeDistributed(make()), 3, 2, 7, WIDTH) == (3, 2, width)
+    assert computed(make(), np.int64(3), np.int64(7), np.int64(WIDTH)) == (3, width)
 
 
 def test_a_cell_says_where_the_width_of_its_output_is_not_known():
@@ -490,12 +499,22 @@ def test_jacobians_with_every_controller(make, controller, mask):
     assert_jacobians_match(layer, mask, ["jacobian", "batch_jacobian"])
 
 
-@feature("`tf.vectorized_map`")
+@feature("`tf.vectorized_map` (where masks differ, of layers with `unroll=True`)")
 def test_vectorized_map(make, random):
     layer = double_layer(make, {})
     several = tf.constant(random.normal(size=[2, 2, 3, WIDTH]))
     found = tf.vectorized_map(layer, several)
     np.testing.assert_allclose(found, [layer(each) for each in several], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_vectorized_map_over_masks(name, random):
+    layer = Make(name)(dtype="float64", unroll=True)
+    several = tf.constant(random.normal(size=[2, 2, 3, WIDTH]))
+    masks = tf.constant([SOME_STEPS, SOME_STEPS[::-1]])
+    found = tf.vectorized_map(lambda both: layer(both[0], mask=both[1]), (several, masks))
+    expected = [layer(each, mask=mask) for each, mask in zip(several, masks)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 # Training
@@ -826,24 +845,33 @@ def test_setting_a_dtype_policy(make, inputs, is_built):
 NEITHER = "Keras 2 has neither"
 
 
-@feature("`model.quantize` and `enable_lora` of the layers within", keras_2=NEITHER)
-@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
-@pytest.mark.parametrize(
-    "change, controller", [("lora", "lstm"), ("quantize", "lstm"), ("quantize", "feedforward")]
-)
-def test_layers_within_that_change(make, inputs, change, controller):
+@feature("`model.quantize`, which leaves a cell as it is, an LSTM's too", keras_2=NEITHER)
+@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+def test_quantization_leaves_the_cell(make, inputs, tmp_path, controller):
     layer = make({"controller": controller}, return_sequences=True)
+    model = keras.Sequential([keras.Input([None, WIDTH]), layer, keras.layers.Dense(64)])
+    in_layer, before = layer(inputs), model(inputs)
+    with pytest.warns(UserWarning, match="'parameter_projection' is a part of a cell"):
+        model.quantize("int8")
+    np.testing.assert_array_equal(layer(inputs), in_layer)
+    found = model.predict(inputs, verbose=0)
+    assert 0 < np.abs(found - before).max() < 0.1
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    assert_equal(keras.models.load_model(path).predict(inputs, verbose=0), found)
+
+
+@feature("`enable_lora` of a cell's projections", keras_2=NEITHER)
+def test_lora(make, inputs):
+    layer = make(return_sequences=True)
     model = keras.Sequential([keras.Input([None, WIDTH]), layer])
     before = model(inputs)
-    if change == "quantize":
-        model.quantize("int8")
-    else:
-        layer.cell.parameter_projection.enable_lora(2)
-        model.compile("sgd", "mse")
-        model.fit(inputs, np.ones_like(before), verbose=0)
+    layer.cell.parameter_projection.enable_lora(2)
+    model.compile("sgd", "mse")
+    model.fit(inputs, np.ones_like(before), verbose=0)
     found = model.predict(inputs, verbose=0)
     assert_equal(found, by_hand(layer, inputs)[0])
-    assert 0 < np.abs(found - before).max() < 0.1
+    assert np.abs(found - before).max() > 0
 
 
 @feature("The same numbers with and without XLA")

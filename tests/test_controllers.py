@@ -204,6 +204,15 @@ def test_an_ntm_learns_the_initial_state_of_a_controller_that_says_zeros():
 
 
 @pytest.mark.parametrize("machine", CELLS)
+def test_a_controller_may_say_itself_that_it_is_built(machine):
+    controller = Constant(1.0)
+    controller.built = True
+    cell = CELLS[machine](controller)
+    cell.build((None, 3))
+    assert cell.built
+
+
+@pytest.mark.parametrize("machine", CELLS)
 @pytest.mark.parametrize("kind", ["by call", "by build", "stacked"])
 def test_a_controller_built_for_another_width_is_refused(machine, kind):
     controller = keras.layers.GRUCell(6)

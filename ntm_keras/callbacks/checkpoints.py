@@ -144,7 +144,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Gives a compiled model and the given variables the latest state that is whole.
 
         A damaged one is named in a warning, and the one before it is taken. One that an earlier
-        version wrote, without the states of stateful layers, is taken with a warning.
+        version wrote is taken too; a warning names what it does not have.
 
         Returns:
             The training step of the state; 0 if there is none.
@@ -179,9 +179,7 @@ class Checkpoints(keras.callbacks.Callback):
                     variables += others
                 elif others:
                     names = ", ".join(variable.name for variable in others)
-                    said = (
-                        f"the checkpoint {path} was written without {names}, which stay as they are"
-                    )
+                    said = f"the checkpoint {path} is an earlier version's: it has no {names}"
                     warnings.warn(said, stacklevel=3)
                 difference = _difference(kept, self._not_given(variables))
                 if difference:
