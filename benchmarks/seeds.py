@@ -1,6 +1,7 @@
 """Trains a task with several seeds, measures every machine, and prints a table.
 
   python benchmarks/seeds.py --task=copy
+  python benchmarks/seeds.py --task=copy --first_seed=100 --seeds=30
   python benchmarks/seeds.py --task=copy --seeds=3 --folder=runs/lstm -- --model=lstm
 
 What stands after `--` goes to train.py. Seeds that are done are not trained again: a benchmark
@@ -32,7 +33,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.")
-flags.DEFINE_integer("seeds", 5, "How many: seeds 0, 1, ..", lower_bound=1)
+flags.DEFINE_integer("seeds", 5, "How many seeds.", lower_bound=1)
+flags.DEFINE_integer("first_seed", 0, "The first of them; the others follow it.", lower_bound=0)
 flags.DEFINE_string("folder", "runs/seeds", "Where the runs are.")
 
 
@@ -147,12 +149,13 @@ def main(argv: list[str]) -> None:
     path = folder / "seeds.jsonl"
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     by_seed = {line["seed"]: line for line in map(json.loads, before)}
-    for seed in range(FLAGS.seeds):
+    seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
+    for seed in seeds:
         by_seed[seed] = measured(folder / str(seed), seed, argv[1:])
         text = "".join(json.dumps(by_seed[each]) + "\n" for each in sorted(by_seed))
         path.write_text(text, encoding="utf-8")
-    lines = [by_seed[seed] for seed in range(FLAGS.seeds)]
-    print(f"\n{FLAGS.task}, {FLAGS.seeds} seeds {' '.join(argv[1:])}\n\n{table(lines)}")
+    said = f"{FLAGS.task}, {FLAGS.seeds} seeds from {FLAGS.first_seed} on"
+    print(f"\n{said} {' '.join(argv[1:])}\n\n{table([by_seed[seed] for seed in seeds])}")
 
 
 if __name__ == "__main__":

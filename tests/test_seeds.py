@@ -8,13 +8,14 @@ import tensorflow as tf
 from test_train import ROOT, TINY, run_train
 
 
-def run_seeds(folder, *settings, seeds=1):
+def run_seeds(folder, *settings, seeds=1, first_seed=0):
     return subprocess.run(
         [
             sys.executable,
             str(ROOT / "benchmarks" / "seeds.py"),
             "--task=copy",
             f"--seeds={seeds}",
+            f"--first_seed={first_seed}",
             f"--folder={folder}",
             "--",
             *settings,
@@ -79,7 +80,8 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
         "steps": [4000],
         "wrong_bits_per_sequence": [0.25],
     }
-    assert run_seeds(tmp_path, f"--flagfile={defaults}", seeds=1).returncode == 0
+    last_two = run_seeds(tmp_path, f"--flagfile={defaults}", seeds=2, first_seed=1)
+    assert "| seed | 1 | 2 | median |\n" in last_two.stdout
     assert (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines() == lines
     assert "trained with --batch_size=32, not 16" in run_seeds(tmp_path).stderr
 
