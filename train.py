@@ -486,7 +486,7 @@ def write_evaluation(
     import tensorflow as tf
 
     from ntm_keras import callbacks
-    from ntm_keras.trace import trace_model
+    from ntm_keras.tracing import trace_model
 
     log = callbacks.EventLog(os.path.join(FLAGS.logdir, "eval"))
     for record, (written, dataset) in zip(records, data):

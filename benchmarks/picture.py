@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from ntm_keras import pictures
 from ntm_keras.keras_compat import keras
-from ntm_keras.trace import Trace, trace_model
+from ntm_keras.tracing import trace_model
 from tasks import task_class
 from tasks.task import Task
 
@@ -66,7 +67,7 @@ def column(vectors, moved, weightings) -> list:
     return [drawn(np.transpose(rows), (height, _WIDTH)) for height, rows in heights.items()]
 
 
-def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Trace) -> np.ndarray:
+def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Any) -> np.ndarray:
     """The picture of a sequence whose inputs are a few bits."""
     writing, reading = weightings_of(trace)
     # As high as the inputs, which have delimiters too.
@@ -76,7 +77,7 @@ def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Trace) -> 
     return pictures.stack([pictures.stack(each) for each in (left, right)], axis=1)
 
 
-def of_an_episode(episode: np.ndarray, trace: Trace) -> np.ndarray:
+def of_an_episode(episode: np.ndarray, trace: Any) -> np.ndarray:
     """The picture of an episode of drawings, which are drawn already."""
     size = 280, episode.shape[1]
     weightings = [
@@ -85,7 +86,7 @@ def of_an_episode(episode: np.ndarray, trace: Trace) -> np.ndarray:
     return pictures.stack([episode, *weightings])
 
 
-def weightings_of(trace: Trace) -> list[np.ndarray]:
+def weightings_of(trace: Any) -> list[np.ndarray]:
     """The largest weight of any write head, and of any read head, at the locations they use."""
     weightings = [
         each.numpy()[0].max(axis=1) for each in (trace.write_weightings, trace.read_weightings)

@@ -1,7 +1,8 @@
 """Neural Turing Machines for Keras."""
 
 from ntm_keras.labels import InstanceAccuracy, LabelCrossentropy, LaterError
-from ntm_keras.mann import MANN, MANNCell, MANNState
+from ntm_keras.machine import MemoryCell, MemoryLayer
+from ntm_keras.mann import MANN, MANNCell, MANNState, MANNTrace
 from ntm_keras.metrics import (
     BitCrossentropy,
     CostPerSequence,
@@ -10,10 +11,10 @@ from ntm_keras.metrics import (
     WrongBitsPerSequence,
 )
 from ntm_keras.noise import NoisyModel
-from ntm_keras.ntm import NTM, NTMCell, NTMState
+from ntm_keras.ntm import NTM, NTMCell, NTMState, NTMTrace
 from ntm_keras.side_by_side import SideBySide
 from ntm_keras.snowkylin import load_snowkylin_weights
-from ntm_keras.trace import MANNTrace, NTMTrace, trace
+from ntm_keras.tracing import trace, trace_model
 from ntm_keras.version import __version__
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "MANNState",
     "MANNTrace",
     "MeanPerSequence",
+    "MemoryCell",
+    "MemoryLayer",
     "NTMCell",
     "NTMState",
     "NTMTrace",
@@ -38,4 +41,5 @@ __all__ = [
     "__version__",
     "load_snowkylin_weights",
     "trace",
+    "trace_model",
 ]

@@ -1,31 +1,73 @@
-"""What machines with an external memory have in common: their cell and the layer around it."""
+"""What every machine with a memory is: the base of the cells, and the layer around a cell.
+
+`NTMCell` and `MANNCell` are such cells. For a machine of one's own, derive from `MemoryCell` or
+from one of these two, and put the cell in a `MemoryLayer`.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, TypeVar
 
 import tensorflow as tf
 
-from ntm_keras import arguments, controllers, loop
-from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, reshape
+from ntm_keras import arguments, controllers, fast
+from ntm_keras.initial_state import copy_of
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, reshape, serializable
+
+_Class = TypeVar("_Class", bound=type)
+
+
+class CellOptions(TypedDict, total=False):
+    """The keyword arguments that every cell takes; `MemoryCell` describes them."""
+
+    controller: Any
+    controller_layers: int
+    kernel_initializer: Any
+    bias_initializer: Any
+    kernel_regularizer: Any
+    bias_regularizer: Any
+    kernel_constraint: Any
+    bias_constraint: Any
+    name: str | None
+    dtype: Any
+    trainable: bool
+
+
+class LayerOptions(CellOptions, total=False):
+    """The keyword arguments that every layer takes: its cell's, and those of Keras's `RNN`."""
+
+    zero_output_for_mask: bool
+    activity_regularizer: Any
 
 
 class MemoryCell(AbstractRNNCell):
-    """A controller, heads and a memory: the base of `NTMCell` and `MANNCell`.
+    """A controller, heads and a memory: one step of a machine, for `MemoryLayer`.
 
-    Keras keeps the state as a flat list of tensors; `State` says what they mean: it is a NamedTuple
-    with the field `controller_state`, a list, and then a tensor for each of `state_shapes`, in its
-    order, of which one is `read_vectors`. A subclass has the properties `state_shapes`,
-    `parameter_count` and `output_size`, and the methods `initial_state` and `step`.
+    A subclass says what its heads do. It defines
+
+    * `State`, a NamedTuple: the field `controller_state`, a list of tensors, then a tensor for each
+      of `state_shapes`, in the same order;
+    * `state_shapes`, a property: the shapes of one sequence's state, by their names, without the
+      controller's. One of them is `read_vectors`, `(heads, memory_vector_dim)`;
+    * `parameter_count`, a property: how many numbers the controller emits for all heads in a step;
+    * `output_size`, a property: the width of the output;
+    * `initial_state(dtype)`: the `State` of one sequence before its first step, without a batch
+      axis;
+    * `step(inputs, state)`: one step. It returns a NamedTuple, which has the fields `outputs` and
+      `state`, the new one; `tracing.trace` keeps all its fields.
 
     Args:
         rnn_size: Width of the controller.
         memory_size: Number of memory locations.
         memory_vector_dim: Width of each location.
-        controller: See `controllers.make_controller`.
-        controller_layers: How many layers of a named controller to stack.
+        controller: `"lstm"`, `"counting_lstm"` (see `controllers.CountingLSTMCell`),
+            `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras RNN cell whose output is `rnn_size`
+            wide.
+        controller_layers: Number of layers of a named controller.
         kernel_initializer: Initializer of the projections' kernels.
         bias_initializer: Initializer of the projections' biases.
         kernel_regularizer: Regularizer of the projections' kernels.
@@ -33,9 +75,16 @@ class MemoryCell(AbstractRNNCell):
         kernel_constraint: Constraint on the projections' kernels.
         bias_constraint: Constraint on the projections' biases.
         **kwargs: Keras's own, such as `name` and `dtype`.
+
+    Raises:
+        TypeError: A subclass lacks one of the above.
+        ValueError: An argument is out of its range, or two do not fit each other.
     """
 
-    State: ClassVar[Any]
+    State: ClassVar[Any] = None
+
+    # The name of the fast loop for exactly this class: see `fast.loop_for`. It is not inherited.
+    fast_loop: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -43,16 +92,17 @@ class MemoryCell(AbstractRNNCell):
         memory_size: int,
         memory_vector_dim: int,
         *,
-        controller: Any,
-        controller_layers: int,
-        kernel_initializer: Any,
-        bias_initializer: Any,
-        kernel_regularizer: Any,
-        bias_regularizer: Any,
-        kernel_constraint: Any,
-        bias_constraint: Any,
+        controller: Any = "lstm",
+        controller_layers: int = 1,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
         **kwargs: Any,
     ):
+        _check_is_whole(type(self))
         super().__init__(**kwargs)
         self._input_width: int | None = None
         self.rnn_size = arguments.integer("rnn_size", rnn_size, at_least=1)
@@ -76,21 +126,38 @@ class MemoryCell(AbstractRNNCell):
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of one sequence's state, but for the controller's, in the order of `State`."""
+        """The shapes of one sequence's state, without the controller's, in the order of `State`."""
         raise NotImplementedError
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the controller gives out for all heads in a step."""
+        """How many numbers the controller emits for all heads in a step."""
+        raise NotImplementedError
+
+    @property
+    def output_size(self) -> int:
+        """The width of the output."""
         raise NotImplementedError
 
     def initial_state(self, dtype: Any) -> Any:
-        """The `State` of one sequence before its first step, without an axis for the batch."""
+        """The `State` of one sequence before its first step, without a batch axis."""
         raise NotImplementedError
 
     def step(self, inputs: tf.Tensor, state: Any) -> Any:
         """One step: a NamedTuple with `outputs` and the new `state` among its fields."""
         raise NotImplementedError
+
+    def as_trace(self, steps: Any) -> Any:
+        """What `tracing.trace` returns.
+
+        Args:
+            steps: What `step` returned, with a time axis after the batch axis in every tensor.
+
+        Returns:
+            By default `steps`. `pictures` draws the fields `read_weightings`, `write_weightings`,
+            `read_vectors`, `add_vector` and `memory` of a NamedTuple.
+        """
+        return steps
 
     @property
     def controller_state_size(self) -> list[int]:
@@ -114,6 +181,7 @@ class MemoryCell(AbstractRNNCell):
                 "of a layer around it (batch, time, features), with a known number of features. "
                 f"Received: {tuple(input_shape)} for a step"
             )
+        self._check_fields()
         self.expect(input_shape[-1])
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
         with tf.name_scope("controller"):
@@ -123,8 +191,17 @@ class MemoryCell(AbstractRNNCell):
         )
         self.built = True
 
+    def _check_fields(self) -> None:
+        wanted = ("controller_state", *self.state_shapes)
+        if self.State._fields != wanted or "read_vectors" not in wanted:
+            raise TypeError(
+                f"`{type(self).__name__}.State` must have the field 'controller_state' and then"
+                " those of `state_shapes`, in the same order, with 'read_vectors' among them."
+                f" Received: State={self.State._fields}, state_shapes={(*self.state_shapes,)}"
+            )
+
     def expect(self, input_width: int | None) -> None:
-        """Says how wide the inputs will be, on which the width of the output may depend."""
+        """Tells the cell how wide its inputs will be: the width of the output may depend on it."""
         if not self.built:
             self._input_width = None if input_width is None else int(input_width)
 
@@ -153,14 +230,13 @@ class MemoryCell(AbstractRNNCell):
         Args:
             inputs: A batch from which to take the batch size, as Keras 2 may give it.
             batch_size: Number of sequences, a Python integer or a scalar tensor.
-            dtype: By default the cell's compute dtype, as where Keras 2 gives that of inputs of
-                whole numbers.
+            dtype: By default the cell's compute dtype, also when Keras 2 passes an integer dtype.
 
         Returns:
             The flat list of states, one `(batch_size, size)` for each of `state_size`.
 
         Raises:
-            ValueError: There is neither `inputs` nor a `batch_size`.
+            ValueError: Both `inputs` and `batch_size` are missing.
         """
         if inputs is not None:
             batch_size = tf.shape(inputs)[0]
@@ -173,23 +249,26 @@ class MemoryCell(AbstractRNNCell):
             lambda value: tf.repeat(value[tf.newaxis], batch_size, axis=0),
             self.initial_state(dtype),
         )
-        return self.pack_state(batch)
+        return self._flat(batch, f"What `{type(self).__name__}.initial_state` returns")
 
     def pack_state(self, state: Any) -> list[tf.Tensor]:
         """The flat list of states that Keras keeps, from a `State`.
 
         Raises:
-            ValueError: It is no `State` of this cell, or what is in it is no tensor, or not of the
-                shape that it should be.
+            ValueError: `state` is not a `State` of this cell, or a field is not a tensor of the
+                expected shape.
         """
+        return self._flat(state, "Argument `state` (of a layer `initial_state`)")
+
+    def _flat(self, state: Any, subject: str) -> list[tf.Tensor]:
+        """The flat list of states; in an error, `subject` is what was given."""
         if not isinstance(state, self.State):
             raise ValueError(
-                f"Argument `state` (of a layer `initial_state`) must be a `{self.State.__name__}`. "
-                f"Received: a `{type(state).__name__}`"
+                f"{subject} must be a `{self.State.__name__}`. Received: a `{type(state).__name__}`"
             )
         tensors = [*state.controller_state, *state[1:]]
         shapes = [*((size,) for size in self.controller_state_size), *self.state_shapes.values()]
-        _check_shapes(f"a `{self.State.__name__}`", "`state`", tensors, None, shapes)
+        _check_shapes(subject, f"a `{self.State.__name__}`", tensors, None, shapes)
         return [
             reshape(tensor, [-1, size])
             for tensor, size in zip(tensors, self.state_size, strict=True)
@@ -200,19 +279,20 @@ class MemoryCell(AbstractRNNCell):
 
         Args:
             states: One `(batch_size, size)` for each of `state_size`.
-            batch_size: What it has to be, if that is known.
+            batch_size: The expected batch size, if it is known.
 
         Raises:
-            ValueError: The states are not as many, or not of the shape, that they should be.
+            ValueError: The number of states or a shape is not the expected one.
         """
+        subject = "Argument `states` (of a layer `initial_state`)"
         if _is_named(states):
             raise ValueError(
-                "Argument `states` must be a flat list of tensors, which the cell's `pack_state`"
-                f" makes. Received: a `{type(states).__name__}`"
+                f"{subject} must be a flat list of tensors, which the cell's `pack_state` makes."
+                f" Received: a `{type(states).__name__}`"
             )
         states = [] if states is None else list(states)
         shapes = [(size,) for size in self.state_size]
-        _check_shapes("a flat list", "`states`", states, batch_size, shapes)
+        _check_shapes(subject, "a flat list", states, batch_size, shapes)
         count = len(self.controller_state_size)
         return self.State(
             states[:count],
@@ -225,12 +305,14 @@ class MemoryCell(AbstractRNNCell):
     def call(self, inputs, states, training=None):
         inputs = arguments.real("inputs", inputs, self.compute_dtype)
         step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
-        return step.outputs, self.pack_state(step.state)
+        return step.outputs, self._flat(
+            step.state, f"The `state` that `{type(self).__name__}.step` returns"
+        )
 
     def run_controller(
         self, inputs: tf.Tensor, state: Any
     ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-        """The controller's step on the inputs and what was read before.
+        """The controller's step on the inputs and the last read vectors.
 
         Returns:
             Its output, its states, and the projection of the output to the heads' parameters.
@@ -269,12 +351,70 @@ class MemoryCell(AbstractRNNCell):
         }
 
 
+@serializable
 class MemoryLayer(keras.layers.RNN):
-    """A `MemoryCell` run over sequences: the base of `NTM` and `MANN`.
+    """A `MemoryCell` run over sequences.
 
-    The variables of a stateful layer are zeros as long as it was not called, and after a reset:
-    what it then starts from is the initial state of its cell's weights as they are at that time.
+    A stateful layer that was not called yet, or was reset, starts from the initial state of its
+    cell's weights as they are then.
+
+    Args:
+        cell: The `MemoryCell`. A class of one's own is registered with
+            `keras.utils.register_keras_serializable`, so that Keras can load the layer.
+        return_sequences: Whether to return the outputs of all steps, or the last step's only.
+        return_state: Whether to return the last state too, as the flat list.
+        go_backwards: Whether to run the sequence from its end to its beginning.
+        stateful: Whether a batch starts from the state in which the previous one ended.
+        unroll: Whether to unroll the loop over time.
+        **kwargs: Keras's own, for its `RNN` layer, such as `name` and `zero_output_for_mask`.
+
+    Call arguments:
+        sequences: `(batch, time, features)`.
+        initial_state: A flat list of states or the cell's `State`; by default the cell's initial
+            state.
+        mask: `(batch, time)`; a step whose mask is False changes nothing.
+        training: Passed on to the controller.
+
+    Raises:
+        ValueError: `cell` is not a `MemoryCell`.
+
+    Examples:
+        >>> layer = MemoryLayer(MANNCell(20, memory_size=8, memory_vector_dim=4, head_num=1))
+        >>> tuple(layer(tf.zeros([2, 5, 3])).shape)
+        (2, 24)
     """
+
+    def __init__(
+        self,
+        cell: MemoryCell,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        **kwargs: Any,
+    ):
+        if not isinstance(cell, MemoryCell):
+            raise ValueError(
+                "Argument `cell` must be a MemoryCell, such as an NTMCell; for other cells there is"
+                f" keras.layers.RNN. Received: cell={cell!r}"
+            )
+        super().__init__(
+            cell,
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            **kwargs,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """An argument of the cell is an attribute of the layer too, as `LSTM.units` is."""
+        cell = vars(self).get("cell")
+        if cell is None or name not in _argument_names(cell.__class__):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(cell, name)
 
     def build(self, sequences_shape, initial_state_shape=None):
         shape = _of_sequences(sequences_shape)
@@ -301,38 +441,37 @@ class MemoryLayer(keras.layers.RNN):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         controllers.reset_dropout(self.cell.controller)
         if self.stateful and initial_state is None and not isinstance(sequences, list):
-            initial_state = self._state_to_go_on_from()
+            initial_state = self._state_to_continue_from()
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
-    def _state_to_go_on_from(self) -> list[tf.Tensor]:
-        """The state of a stateful layer, or the cell's initial one where that holds only zeros."""
+    def _state_to_continue_from(self) -> list[tf.Tensor]:
+        """The state of a stateful layer, or the cell's initial one where it is all zeros."""
         states = [tf.convert_to_tensor(state) for state in self.states]
         batch_size, dtype = states[0].shape[0], states[0].dtype
         initial = self.cell.get_initial_state(batch_size=batch_size, dtype=dtype)
         was_called = tf.reduce_any([tf.reduce_any(state != 0) for state in states])
         return [tf.where(was_called, *pair) for pair in zip(states, initial)]
 
+    @property
+    def has_fast_loop(self) -> bool:
+        """Whether the layer runs a loop whose gradient is written by hand: see `fast.loop_for`."""
+        return not self.unroll and fast.loop_for(self.cell) is not None
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        """What Keras 3's RNN layer calls to run over the sequences: see loop.py."""
+        """Runs over the sequences: Keras 3's RNN layer calls this."""
         sequences = arguments.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
             mask = arguments.mask(mask, sequences)
-        if self.unroll or not loop.can_run(self.cell):
+        if not self.has_fast_loop:
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
             mask = None if mask is None else tf.reverse(mask, [1])
-        outputs, states = self.run_loop(sequences, initial_state, mask)
+        loop = fast.loop_for(self.cell)(self.cell, mask)
+        outputs, states = loop.run(sequences, initial_state)
         if mask is not None:
             outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
         return outputs[:, -1], outputs, states
-
-    def run_loop(
-        self, sequences: tf.Tensor, initial_state: list[tf.Tensor], mask: tf.Tensor | None
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """The cell's outputs over sequences, of no meaning where the mask is False, and its states
-        after the last step."""
-        raise NotImplementedError
 
     if IS_KERAS_2:
 
@@ -342,23 +481,81 @@ class MemoryLayer(keras.layers.RNN):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["cell"]
         if self.activity_regularizer is not None:  # Keras 2 leaves it out.
             config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
-        own_of_cell = {
-            key: value
-            for key, value in self.cell.get_config().items()
-            if key not in ("name", "trainable", "dtype")
+        return config
+
+
+class MachineLayer(MemoryLayer):
+    """A layer that makes its cell from arguments: the base of `NTM` and `MANN`.
+
+    Args:
+        cell_arguments: The arguments of the cell class, without those in `options`.
+        **options: The options of the cell and of Keras's `RNN`.
+    """
+
+    cell_class: ClassVar[type[MemoryCell]]
+
+    def __init__(self, cell_arguments: dict[str, Any], **options: Any):
+        of_both = {name: options[name] for name in ("dtype", "trainable") if name in options}
+        of_cell = CellOptions.__optional_keys__ - {"name", *of_both}
+        cell = self.cell_class(
+            **cell_arguments,
+            **{name: options.pop(name) for name in of_cell & options.keys()},
+            **of_both,
+            name=f"{self.cell_class.__name__.removesuffix('Cell').lower()}_cell",
+        )
+        super().__init__(cell, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        if type(self.cell) is not self.cell_class:
+            raise ValueError(
+                f"{type(self).__name__} can be saved only with the {self.cell_class.__name__} that"
+                f" it makes; `MemoryLayer(cell)` takes any other. Received: cell={self.cell!r}"
+            )
+        config = super().get_config()
+        del config["cell"]
+        of_cell = self.cell.get_config()
+        return {
+            **config,
+            **{name: of_cell[name] for name in of_cell.keys() - {"name", "trainable", "dtype"}},
         }
-        return {**config, **own_of_cell}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> MemoryLayer:
+    def from_config(cls, config: dict[str, Any]) -> MachineLayer:
         return cls(**config)
 
 
+def _check_is_whole(cell_class: type[MemoryCell]) -> None:
+    """Refuses a class of cells that lacks something that every cell defines."""
+    names = ["State", "state_shapes", "parameter_count", "output_size", "initial_state", "step"]
+    missing = [name for name in names if getattr(cell_class, name) is getattr(MemoryCell, name)]
+    if missing:
+        raise TypeError(
+            f"{cell_class.__name__} must define {', '.join(f'`{name}`' for name in missing)}:"
+            " see the documentation of MemoryCell."
+        )
+
+
+def shows_options(cls: _Class) -> _Class:
+    """Lets `help` show the options of every cell in the place of a class's `**options`."""
+    init: Any = cls.__init__  # type: ignore[misc]
+    *own, options = inspect.signature(init).parameters.values()
+    every = inspect.signature(MemoryCell).parameters.values()
+    shown = [each for each in every if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    init.__signature__ = inspect.Signature([*own, *shown, options.replace(annotation=Any)])
+    return cls
+
+
+@functools.cache
+def _argument_names(cell_class: Any) -> set[str]:
+    """The names of the arguments that a class of cells and the classes above it take."""
+    classes = [each for each in cell_class.__mro__ if issubclass(each, MemoryCell)]
+    return {name for each in classes for name in inspect.signature(each).parameters}
+
+
 def _is_several(shape: Any) -> bool:
-    """Whether it is a list of shapes, as Keras 2 gives where there is an initial state."""
+    """Whether it is a list of shapes: Keras 2 gives one when there is an initial state."""
     return len(shape) > 0 and isinstance(shape[0], (list, tuple, tf.TensorShape))
 
 
@@ -389,22 +586,15 @@ def in_wide_precision(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.T
     return tf.cast(function(*widened), dtype)
 
 
-def copy_of(initializer: Any) -> Any:
-    """An initializer of the same kind: used twice, one without a seed repeats its numbers."""
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    return initializer.__class__.from_config(initializer.get_config())
-
-
 def _is_named(states: Any) -> bool:
     """Whether it is a NamedTuple."""
     return hasattr(states, "_fields")
 
 
 def _check_shapes(
-    kind: str, argument: str, states: list[Any], batch_size: int | None, shapes: Sequence[tuple]
+    subject: str, kind: str, states: list[Any], batch_size: int | None, shapes: Sequence[tuple]
 ) -> None:
-    """Refuses states that are not as many, or not of the shapes for a sequence, as they should."""
+    """Refuses states whose number or shapes are not the expected ones."""
     wanted = [tf.TensorShape([batch_size, *shape]) for shape in shapes]
     given = [
         tf.TensorShape(state.shape) if hasattr(state, "shape") else type(state).__name__
@@ -416,12 +606,12 @@ def _check_shapes(
     )
     if not fits:
         raise ValueError(
-            f"Argument {argument} (of a layer `initial_state`) must be {kind} of tensors of the"
-            f" shapes {_listed(wanted)}. Received: {_listed(given)}"
+            f"{subject} must be {kind} of tensors of the shapes {_listed(wanted)}."
+            f" Received: {_listed(given)}"
         )
 
 
 def _listed(shapes: Sequence[tf.TensorShape | str]) -> str:
-    """The shapes as text, with `batch` where the batch size may be any."""
+    """The shapes as text, with `batch` for an unknown batch size."""
     texts = [shape if isinstance(shape, str) else str(tuple(shape)) for shape in shapes]
     return ", ".join(texts).replace("(None", "(batch") or "none"

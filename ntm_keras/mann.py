@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
 from ntm_keras import addressing, arguments, controllers, memory
 from ntm_keras.keras_compat import serializable
-from ntm_keras.machine import MemoryCell, MemoryLayer, in_wide_precision
+from ntm_keras.machine import (
+    CellOptions,
+    LayerOptions,
+    MachineLayer,
+    MemoryCell,
+    in_wide_precision,
+    shows_options,
+)
 from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_locations
-from ntm_keras.mann_loop import MANNLoop
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 K_STRATEGIES = ("separate", "summary")
 
@@ -53,6 +62,35 @@ class MANNStep(NamedTuple):
     state: MANNState
 
 
+class MANNTrace(NamedTuple):
+    """What a `MANNCell` did, step by step.
+
+    Attributes:
+        outputs: `(batch, time, output_size)`.
+        read_weightings: w_t^r, `(batch, time, heads, memory_size)`.
+        write_weightings: w_t^w, `(batch, time, heads, memory_size)`.
+        read_vectors: r_t, `(batch, time, heads, memory_vector_dim)`.
+        memory: M_t after the step, `(batch, time, memory_size, memory_vector_dim)`.
+        usage: w_t^u after the step, `(batch, time, memory_size)`.
+        key: k_t, `(batch, time, heads, memory_vector_dim)`.
+        add_vector: a_t, `(batch, time, heads, memory_vector_dim)`.
+        write_gate: sigma(alpha_t), `(batch, time, heads)`.
+        key_strength: `(batch, time, heads)`.
+    """
+
+    outputs: tf.Tensor
+    read_weightings: tf.Tensor
+    write_weightings: tf.Tensor
+    read_vectors: tf.Tensor
+    memory: tf.Tensor
+    usage: tf.Tensor
+    key: tf.Tensor
+    add_vector: tf.Tensor
+    write_gate: tf.Tensor
+    key_strength: tf.Tensor
+
+
+@shows_options
 @serializable
 class MANNCell(MemoryCell):
     """One step of a memory-augmented neural network, for `keras.layers.RNN`.
@@ -85,21 +123,13 @@ class MANNCell(MemoryCell):
         learned_key_strength: Whether the similarities are multiplied, before the softmax, by
             1 + softplus(x + 3), with x from the controller. Without it they lie between -1 and 1,
             and the weighting over many locations stays nearly uniform.
-        controller: `"lstm"`, `"counting_lstm"`, `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras
-            RNN cell whose output is `rnn_size` wide.
-        controller_layers: How many layers of a named controller to stack.
-        kernel_initializer: Initializer of the projection's kernel.
-        bias_initializer: Initializer of the projection's bias.
-        kernel_regularizer: Regularizer of the projection's kernel.
-        bias_regularizer: Regularizer of the projection's bias.
-        kernel_constraint: Constraint on the projection's kernel.
-        bias_constraint: Constraint on the projection's bias.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        **options: `controller`, `controller_layers`, initializers, regularizers and constraints, as
+            in `MemoryCell`.
 
     Call arguments:
         inputs: x_t, `(batch, features)`.
         states: The flat list that `get_initial_state` and the previous call returned.
-        training: Handed on to the controller.
+        training: Passed on to the controller.
 
     Raises:
         ValueError: An argument is out of its range, or two do not fit each other.
@@ -116,6 +146,7 @@ class MANNCell(MemoryCell):
     """
 
     State = MANNState
+    fast_loop = "mann"
 
     def __init__(
         self,
@@ -127,30 +158,9 @@ class MANNCell(MemoryCell):
         k_strategy: str = "separate",
         *,
         learned_key_strength: bool = False,
-        controller: Any = "lstm",
-        controller_layers: int = 1,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        **kwargs: Any,
+        **options: Unpack[CellOptions],
     ):
-        super().__init__(
-            rnn_size,
-            memory_size,
-            memory_vector_dim,
-            controller=controller,
-            controller_layers=controller_layers,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            **kwargs,
-        )
+        super().__init__(rnn_size, memory_size, memory_vector_dim, **options)
         self.head_num = arguments.integer("head_num", head_num, at_least=1)
         self.gamma = arguments.fraction("gamma", gamma)
         self.k_strategy = arguments.choice("k_strategy", k_strategy, K_STRATEGIES)
@@ -237,6 +247,18 @@ class MANNCell(MemoryCell):
             MANNState(controller_state, read_vectors, read_weightings, usage, new_memory),
         )
 
+    def as_trace(self, steps: MANNStep) -> MANNTrace:
+        state = steps.state
+        return MANNTrace(
+            outputs=steps.outputs,
+            read_weightings=state.read_weightings,
+            write_weightings=steps.write_weightings,
+            read_vectors=state.read_vectors,
+            memory=state.memory,
+            usage=state.usage,
+            **steps.parameters._asdict(),
+        )
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
@@ -247,24 +269,27 @@ class MANNCell(MemoryCell):
         }
 
 
+@shows_options
 @serializable
-class MANN(MemoryLayer):
+class MANN(MachineLayer):
     """The memory-augmented network as a layer: to `MANNCell` what `LSTM` is to `LSTMCell`.
 
     Args:
-        rnn_size: This and the arguments up to `bias_constraint`: see `MANNCell`.
+        rnn_size: This and the arguments up to `learned_key_strength`: see `MANNCell`. They are
+            attributes of the layer too.
         return_sequences: Whether to return the outputs of all steps, or the last step's only.
         return_state: Whether to return the last state too, as the flat list.
         go_backwards: Whether to run the sequence from its end to its beginning.
         stateful: Whether a batch starts from the state in which the previous one ended.
         unroll: Whether to unroll the loop over time.
-        **kwargs: Keras's own, for its `RNN` layer, such as `name` and `dtype`.
+        **options: The options of `MANNCell`, and Keras's own for its `RNN` layer, such as `name`
+            and `zero_output_for_mask`.
 
     Call arguments:
         sequences: `(batch, time, features)`.
         initial_state: A flat list of states or a `MANNState`, by default an empty memory.
         mask: `(batch, time)`; a step whose mask is False changes nothing.
-        training: Handed on to the controller.
+        training: Passed on to the controller.
 
     Examples:
         >>> layer = MANN(200, memory_size=128, memory_vector_dim=40, head_num=4,
@@ -272,6 +297,8 @@ class MANN(MemoryLayer):
         >>> tuple(layer(tf.zeros([16, 50, 405])).shape)
         (16, 50, 360)
     """
+
+    cell_class = MANNCell
 
     def __init__(
         self,
@@ -283,51 +310,27 @@ class MANN(MemoryLayer):
         k_strategy: str = "separate",
         *,
         learned_key_strength: bool = False,
-        controller: Any = "lstm",
-        controller_layers: int = 1,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
         return_sequences: bool = False,
         return_state: bool = False,
         go_backwards: bool = False,
         stateful: bool = False,
         unroll: bool = False,
-        **kwargs: Any,
+        **options: Unpack[LayerOptions],
     ):
-        cell = MANNCell(
-            rnn_size,
-            memory_size,
-            memory_vector_dim,
-            head_num,
-            gamma,
-            k_strategy,
-            learned_key_strength=learned_key_strength,
-            controller=controller,
-            controller_layers=controller_layers,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            dtype=kwargs.get("dtype"),
-            trainable=kwargs.get("trainable", True),
-            name="mann_cell",
-        )
         super().__init__(
-            cell,
+            {
+                "rnn_size": rnn_size,
+                "memory_size": memory_size,
+                "memory_vector_dim": memory_vector_dim,
+                "head_num": head_num,
+                "gamma": gamma,
+                "k_strategy": k_strategy,
+                "learned_key_strength": learned_key_strength,
+            },
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
             stateful=stateful,
             unroll=unroll,
-            **kwargs,
+            **options,
         )
-
-    def run_loop(self, sequences, initial_state, mask):
-        outputs, read_vectors, states = MANNLoop(self.cell, mask).run(sequences, initial_state)
-        return tf.concat([outputs, read_vectors], axis=-1), states

@@ -50,25 +50,6 @@ def head_parameters(projection: tf.Tensor, heads: int, sizes: Sequence[int]) -> 
     return MANNParameters(key, tf.tanh(add_vector) if sizes[1] else key, write_gate, key_strength)
 
 
-def head_parameters_gradient(
-    parameters: MANNParameters, d_parameters: MANNParameters, sizes: Sequence[int]
-) -> tf.Tensor:
-    """The gradient by the projection, from that by the parameters."""
-    key, add_vector, gate, strength = parameters
-    d_key, d_add_vector, d_gate, d_strength = d_parameters
-    if not sizes[1]:
-        d_key += d_add_vector
-    parts = [
-        d_key * (1 - key**2),
-        d_add_vector * (1 - add_vector**2),
-        (d_gate * gate * (1 - gate))[:, :, tf.newaxis],
-        # The slope of a softplus is 1 - exp(-softplus).
-        (d_strength * (1 - tf.exp(1 - strength)))[:, :, tf.newaxis],
-    ]
-    joined = tf.concat([part for part, size in zip(parts, sizes) if size], axis=-1)
-    return tf.reshape(joined, [-1, joined.shape[1] * joined.shape[2]])
-
-
 def least_used_locations(usage: tf.Tensor, count: int) -> tf.Tensor:
     """The locations of the smallest usages, `(batch, count)`, the least used one first.
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ntm_keras.trace import Trace
-
 # From low to high. SEQUENTIAL for weightings, DIVERGING for what is signed.
 SEQUENTIAL = ("#0d0221", "#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf")
 DIVERGING = ("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b")
@@ -76,7 +74,7 @@ def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
     return np.concatenate(parts[1:], axis=axis)
 
 
-def draw_trace(trace: Trace) -> dict[str, np.ndarray]:
+def draw_trace(trace: Any) -> dict[str, np.ndarray]:
     """The first sequence of a trace: weightings, vectors and memory, as `DESCRIPTIONS` says."""
     return {
         "read_weightings": _weightings_over_time(trace.read_weightings[0]),

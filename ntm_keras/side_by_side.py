@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments, loop
+from ntm_keras import arguments
 from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 from ntm_keras.machine import MemoryLayer
 
@@ -23,8 +23,8 @@ class SideBySide(keras.layers.Wrapper):
     a warning. Models around the layer itself, to evaluate or to save, share its weights.
 
     Args:
-        layer: An `NTM` or a `MANN` of Keras 3 in single or double precision, with one of the
-            controllers that have a name, and neither `stateful` nor `unroll`.
+        layer: An `NTM` or a `MANN` that is not stateful and has a fast loop: under Keras 3, in
+            single or double precision, with a named controller, not unrolled.
         parts: Into how many parts to split a batch; at most as many as it has sequences.
         **kwargs: Keras's own, such as `name`.
 
@@ -50,9 +50,9 @@ class SideBySide(keras.layers.Wrapper):
     def __init__(self, layer: Any, parts: int = 2, **kwargs: Any):
         if not can_wrap(layer):
             raise ValueError(
-                "Argument `layer` must be an NTM or MANN layer that runs its own loop: under Keras"
-                " 3, in single or double precision, with a controller that has a name, neither"
-                f" stateful nor unrolled. Received: layer={_described(layer)}"
+                "Argument `layer` must be an NTM or MANN layer with a fast loop: under Keras 3, in"
+                " single or double precision, with a named controller, neither stateful nor"
+                f" unrolled. Received: layer={_described(layer)}"
             )
         super().__init__(layer, **kwargs)
         self.parts = arguments.integer("parts", parts, at_least=1)
@@ -87,13 +87,8 @@ class SideBySide(keras.layers.Wrapper):
 
 
 def can_wrap(layer: Any) -> bool:
-    """Whether the layer's gradient is one that can be compiled apart from its model."""
-    return (
-        isinstance(layer, MemoryLayer)
-        and not IS_KERAS_2
-        and not (layer.stateful or layer.unroll)
-        and loop.can_run(layer.cell)
-    )
+    """Whether the layer's gradient can be compiled apart from its model."""
+    return isinstance(layer, MemoryLayer) and layer.has_fast_loop and not layer.stateful
 
 
 def _described(layer: Any) -> str:

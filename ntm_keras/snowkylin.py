@@ -53,23 +53,23 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
         "controller_output_to_params/bias": cell.parameter_projection.bias,
         "controller_output_to_ntm_output/kernel": cell.output_projection.kernel,
         "controller_output_to_ntm_output/bias": cell.output_projection.bias,
-        "init_memory_state": cell.initial_controller_state[0],
-        "init_carry_state": cell.initial_controller_state[1],
-        "init_M": cell.initial_memory,
+        "init_memory_state": cell.initial.controller_state[0],
+        "init_carry_state": cell.initial.controller_state[1],
+        "init_M": cell.initial.memory,
     }
     arrays = {name: _array(weights, name, variable.shape) for name, variable in variables.items()}
     initial_read_vectors = [
         _array(weights, f"init_r_{index}", row.shape)
-        for index, row in enumerate(cell.initial_read_vectors.numpy())
+        for index, row in enumerate(cell.initial.read_vectors.numpy())
     ]
     initial_weightings = [
         _array(weights, f"init_w_{index}", row.shape)
-        for index, row in enumerate(cell.initial_weightings.numpy())
+        for index, row in enumerate(cell.initial.weightings.numpy())
     ]
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    cell.initial_read_vectors.assign(np.stack(initial_read_vectors))
-    cell.initial_weightings.assign(np.stack(initial_weightings))
+    cell.initial.read_vectors.assign(np.stack(initial_read_vectors))
+    cell.initial.weightings.assign(np.stack(initial_weightings))
 
 
 def _array(weights: Mapping[str, np.ndarray], name: str, shape: Any = None) -> np.ndarray:

@@ -94,10 +94,10 @@ def run(cell, inputs):
     parameter_kernel, parameter_bias = cell.parameter_projection.get_weights()
     output_kernel, output_bias = cell.output_projection.get_weights()
 
-    h, c = (np.tanh(weight.numpy()) for weight in cell.initial_controller_state)
-    read_vectors = list(np.tanh(cell.initial_read_vectors.numpy()))
-    weightings = [softmax(logits) for logits in cell.initial_weightings.numpy()]
-    memory = cell.initial_memory.numpy()
+    h, c = (np.tanh(weight.numpy()) for weight in cell.initial.controller_state)
+    read_vectors = list(np.tanh(cell.initial.read_vectors.numpy()))
+    weightings = [softmax(logits) for logits in cell.initial.weightings.numpy()]
+    memory = cell.initial.memory.numpy()
     if cell.memory_initializer == "learned":
         memory = np.tanh(memory)
 

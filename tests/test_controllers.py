@@ -200,7 +200,7 @@ def test_a_controllers_own_initial_state_is_respected(machine):
 def test_an_ntm_learns_the_initial_state_of_a_controller_that_says_zeros():
     cell = CELLS["NTM"](Constant(0.0))
     assert np.abs(cell.get_initial_state(batch_size=1)[0]).max() > 0
-    assert [weight.shape for weight in cell.initial_controller_state] == [(6,)]
+    assert [weight.shape for weight in cell.initial.controller_state] == [(6,)]
 
 
 @pytest.mark.parametrize("machine", CELLS)

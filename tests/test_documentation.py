@@ -32,11 +32,21 @@ def last_line(code):
     return code.split("\n")[-2].strip()[:40]
 
 
-RUN = [
-    pytest.param(page, code, id=last_line(code))
-    for page, title, code in blocks("python")
-    if not title
-]
+# The blocks of these pages go on from one to the next.
+CONTINUED = {"own_machine.md"}
+
+
+def runnable():
+    """The Python code to run: (page, code)."""
+    found = [(page, code) for page, title, code in blocks("python") if not title]
+    alone = [(page, code) for page, code in found if page not in CONTINUED]
+    joined = [
+        (page, "\n".join(code for each, code in found if each == page)) for page in CONTINUED
+    ]
+    return alone + joined
+
+
+RUN = [pytest.param(page, code, id=last_line(code)) for page, code in runnable()]
 QUOTED = [
     pytest.param(title, code, id=last_line(code)) for _, title, code in blocks("python") if title
 ]

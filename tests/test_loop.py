@@ -11,7 +11,7 @@ import test_ntm
 from tensorflow.python.framework import ops
 from test_ntm import CONFIGURATIONS, as_text, sequences
 
-from ntm_keras import MANN, NTM, MANNCell, NTMCell, SideBySide, loop
+from ntm_keras import MANN, NTM, MANNCell, NTMCell, SideBySide, fast
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
 pytestmark = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
@@ -46,7 +46,7 @@ def layer_and_cell(machine, **options):
     for each in (layer, around_cell):
         each.build((3, 5, 7))
     around_cell.set_weights(layer.get_weights())
-    assert loop.can_run(layer.cell)
+    assert layer.has_fast_loop is not options.get("unroll", False)
     return layer, around_cell
 
 
@@ -209,7 +209,7 @@ class Unserializable(keras.layers.GRUCell):
 
 def test_half_precision_given_controllers_and_unrolling_are_left_to_keras():
     for arguments in ({"dtype": "mixed_bfloat16"}, {"controller": Unserializable(6)}):
-        assert not loop.can_run(NTMCell(**test_ntm.SIZES, **arguments))
+        assert not fast.loop_for(NTMCell(**test_ntm.SIZES, **arguments))
         assert NTM(**test_ntm.SIZES, **arguments)(np.ones([3, 5, 7])).shape == (3, 7)
     layer, around_cell = layer_and_cell({}, unroll=True)
     assert_same(layer, around_cell, np.ones([3, 5, 7]))

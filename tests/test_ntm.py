@@ -178,12 +178,11 @@ def test_the_initial_state_takes_its_batch_size_from_inputs_and_its_dtype_as_tol
 
 def test_the_initial_state_is_learned(random):
     layer = layer_of()
-    names = "initial_controller_state", "initial_read_vectors", "initial_weightings"
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer(sequences(random)))
-    cell = layer.cell
-    learned = [*cell.initial_controller_state, *(getattr(cell, name) for name in names[1:])]
-    for gradient in tape.gradient(loss, [*learned, cell.initial_memory]):
+    initial = layer.cell.initial
+    learned = [*initial.controller_state, initial.read_vectors, initial.weightings, initial.memory]
+    for gradient in tape.gradient(loss, learned):
         assert np.any(gradient)
 
 
@@ -209,7 +208,7 @@ def test_a_random_memory_is_small_fixed_and_distinguishable():
 
 def test_a_learned_memory_starts_within_the_tanh():
     cell, memory = initial_memory()
-    np.testing.assert_allclose(memory, np.tanh(cell.initial_memory.numpy()), rtol=1e-6)
+    np.testing.assert_allclose(memory, np.tanh(cell.initial.memory.numpy()), rtol=1e-6)
     assert not cell.non_trainable_weights
 
 

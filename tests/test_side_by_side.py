@@ -8,7 +8,7 @@ from test_ntm import SIZES, sequences
 
 from ntm_keras import NTM, NoisyModel, SideBySide
 from ntm_keras.keras_compat import IS_KERAS_2, keras
-from ntm_keras.trace import trace_model
+from ntm_keras.tracing import trace_model
 
 keras_3 = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from ntm_keras import MANN, NTM, MANNCell, NTMCell, trace
 from ntm_keras.keras_compat import keras
-from ntm_keras.trace import trace_model
+from ntm_keras.tracing import trace_model
 
 B, T, N, M, R, W = 2, 5, 8, 4, 2, 3
 

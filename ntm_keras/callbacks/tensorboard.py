@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from ntm_keras import arguments, pictures
 from ntm_keras.keras_compat import keras, training_step
-from ntm_keras.trace import Trace, trace_model
+from ntm_keras.tracing import trace_model
 
 # By their names, each with a description.
 Pictures = dict[str, tuple[np.ndarray, str]]
@@ -237,7 +237,7 @@ def _first(batch: Any) -> tf.Tensor:
 
 
 def write_machine_images(
-    traces: dict[str, Trace], drawn: Pictures, step: int = 0, suffix: str = ""
+    traces: dict[str, Any], drawn: Pictures, step: int = 0, suffix: str = ""
 ) -> None:
     """Writes what `MachineImages` shows with the default summary writer, once.
 

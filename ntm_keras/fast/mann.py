@@ -1,29 +1,24 @@
-"""What the heads of the `MANN` do in its loop: see loop.py.
+"""The heads of the `MANN` in its fast loop: see loop.py.
 
-A step reads what it has just written. Here it is read first all the same, as the sum of what is
-read of the memory before, but for the row that is cleared, and of the vectors that are added.
+A step reads the memory after its own write, which is deferred. So the read is computed before the
+write: as the read of the old memory without the cleared row, plus the read of the added vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import analytic
 from ntm_keras.addressing import interpolate
-from ntm_keras.loop import Kept, Loop
-from ntm_keras.mann_heads import (
-    MANNParameters,
-    head_parameters,
-    head_parameters_gradient,
-    least_used_locations,
-)
+from ntm_keras.fast import analytic
+from ntm_keras.fast.loop import Kept, Loop
+from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_locations
 
 
-class Unwritten(NamedTuple):
-    """What a step has to write.
+class PendingWrite(NamedTuple):
+    """The write that a step has deferred.
 
     Attributes:
         cleared: 1 at the least used location, 0 elsewhere, `(batch, memory_size)`.
@@ -37,12 +32,12 @@ class Unwritten(NamedTuple):
 
 
 class KeptOfHeads(NamedTuple):
-    """What a step keeps for its gradient.
+    """What the heads keep of a step for the gradient.
 
     Attributes:
         previous: w_{t-1}^r.
         least_used: w_{t-1}^lu, `(batch, memory_size)`.
-        cleared: See `Unwritten`.
+        cleared: See `PendingWrite`.
         write_weightings: w_t^w.
         parameters: The heads' parameters.
         content: What addressing by content keeps.
@@ -56,10 +51,14 @@ class KeptOfHeads(NamedTuple):
     content: analytic.KeptOfContent
 
 
-class TowardsMemoryBefore(NamedTuple):
-    """What leads from the gradient by the memory after a step to that by the memory before.
+class MemoryGradient(NamedTuple):
+    """The deferred memory gradient of a step: see `loop.DeferredMemoryGradient`.
 
-    It is used when the loop back has arrived at the step before: see loop.py.
+    Attributes:
+        cleared: See `PendingWrite`; zero where the step is masked.
+        key: k_t.
+        d_dot: See `analytic.address_by_content_gradient`.
+        decay: See there.
     """
 
     cleared: tf.Tensor
@@ -68,7 +67,6 @@ class TowardsMemoryBefore(NamedTuple):
     decay: tf.Tensor
 
     def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        """The gradient by the memory before, from that by the memory after, reads included."""
         return (
             d_memory * (1 - self.cleared[:, tf.newaxis, :])
             + tf.add_n(analytic.outer(self.key, self.d_dot))
@@ -79,16 +77,19 @@ class TowardsMemoryBefore(NamedTuple):
 class MANNLoop(Loop):
     """The loop of a `MANNCell`."""
 
-    def _nothing_to_write(self, state: Any) -> Unwritten:
-        return Unwritten(
+    def _outputs(self, controller_outputs: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+        return tf.concat([controller_outputs, read_vectors], axis=-1)
+
+    def _no_write(self, state: Any) -> PendingWrite:
+        return PendingWrite(
             tf.zeros_like(state.usage),
             tf.zeros_like(state.read_weightings),
             tf.zeros_like(state.read_vectors),
         )
 
-    def _write(self, state: Any, unwritten: Unwritten) -> tf.Tensor:
-        added = tf.add_n(analytic.outer(unwritten.add_vector, unwritten.weightings))
-        return state.memory * (1 - unwritten.cleared[:, tf.newaxis, :]) + added
+    def _write(self, state: Any, pending_write: PendingWrite) -> tf.Tensor:
+        added = tf.add_n(analytic.outer(pending_write.add_vector, pending_write.weightings))
+        return state.memory * (1 - pending_write.cleared[:, tf.newaxis, :]) + added
 
     def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> KeptOfHeads:
         heads, size = self._cell.head_num, self._cell.memory_size
@@ -104,7 +105,7 @@ class MANNLoop(Loop):
             content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
         )
 
-    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Unwritten, KeptOfHeads]:
+    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, PendingWrite, KeptOfHeads]:
         cell = self._cell
         parameters = head_parameters(projection, cell.head_num, cell.parameter_sizes)
         reading, content = analytic.address_by_content(
@@ -127,29 +128,29 @@ class MANNLoop(Loop):
             usage=cell.gamma * state.usage + tf.reduce_sum(reading + writing, axis=1),
         )
         kept = KeptOfHeads(state.read_weightings, least_used, cleared, writing, parameters, content)
-        return after, Unwritten(cleared, writing, added), kept
+        return after, PendingWrite(cleared, writing, added), kept
 
     def _prepare_heads(self, kept: KeptOfHeads) -> tuple:
         return ()
 
-    def _nowhere(self, kept: KeptOfHeads) -> TowardsMemoryBefore:
+    def _nothing_deferred(self, kept: KeptOfHeads) -> MemoryGradient:
         nothing, weightings = tf.zeros_like(kept.cleared[0]), tf.zeros_like(kept.previous[0])
         width = self._cell.memory_vector_dim
         key = tf.repeat(weightings[:, :, :1], width, axis=2)
-        return TowardsMemoryBefore(nothing, key, weightings, nothing)
+        return MemoryGradient(nothing, key, weightings, nothing)
 
     def _heads_back(
         self, t: tf.Tensor, kept: Kept, prepared: tuple, d_after: Any
-    ) -> tuple[Any, tf.Tensor, TowardsMemoryBefore]:
+    ) -> tuple[Any, tf.Tensor, MemoryGradient]:
         of_heads = kept.heads
         parameters = of_heads.parameters
         reading, writing = of_heads.content.weighting, of_heads.write_weightings
-        # A masked step passes all gradients by.
+        # A masked step adds nothing to any gradient.
         d_read_vectors, d_reading, d_usage = self._where(
             t, (d_after.read_vectors, d_after.read_weightings, d_after.usage)
         )
         d_usage = d_usage[:, tf.newaxis, :]
-        # By the memory after the step, which is read too.
+        # By the memory after the step, which the step reads.
         d_memory = d_after.memory + tf.matmul(d_read_vectors, reading, transpose_a=True)
         d_writing, d_add = self._where(
             t,
@@ -170,17 +171,34 @@ class MANNLoop(Loop):
             kept.memory, parameters.key, parameters.key_strength, of_heads.content, d_reading
         )
         d_gate = tf.reduce_sum(d_writing * from_least_used, axis=-1)
-        d_projection = head_parameters_gradient(
+        d_projection = _head_parameters_gradient(
             parameters,
             MANNParameters(d_key, d_add, d_gate, d_key_strength),
             self._cell.parameter_sizes,
         )
-        towards = TowardsMemoryBefore(
-            self._where(t, of_heads.cleared), parameters.key, d_dot, decay
-        )
+        deferred = MemoryGradient(self._where(t, of_heads.cleared), parameters.key, d_dot, decay)
         d_before = d_after._replace(
             read_weightings=gate * d_writing,
             usage=self._cell.gamma * d_usage[:, 0],
             memory=d_memory,
         )
-        return d_before, d_projection, towards
+        return d_before, d_projection, deferred
+
+
+def _head_parameters_gradient(
+    parameters: MANNParameters, d_parameters: MANNParameters, sizes: Sequence[int]
+) -> tf.Tensor:
+    """The gradient by the projection, from the gradients by the parameters."""
+    key, add_vector, gate, strength = parameters
+    d_key, d_add_vector, d_gate, d_strength = d_parameters
+    if not sizes[1]:
+        d_key += d_add_vector
+    parts = [
+        d_key * (1 - key**2),
+        d_add_vector * (1 - add_vector**2),
+        (d_gate * gate * (1 - gate))[:, :, tf.newaxis],
+        # The slope of a softplus is 1 - exp(-softplus).
+        (d_strength * (1 - tf.exp(1 - strength)))[:, :, tf.newaxis],
+    ]
+    joined = tf.concat([part for part, size in zip(parts, sizes) if size], axis=-1)
+    return tf.reshape(joined, [-1, joined.shape[1] * joined.shape[2]])

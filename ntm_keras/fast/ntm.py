@@ -1,4 +1,4 @@
-"""What the heads of the `NTM` do in its loop: see loop.py."""
+"""The heads of the `NTM` in its fast loop: see loop.py."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import analytic
+from ntm_keras.fast import analytic
+from ntm_keras.fast.loop import Kept, Loop
 from ntm_keras.heads import HeadParameters
-from ntm_keras.loop import Kept, Loop
 
 
 class KeptOfHeads(NamedTuple):
-    """What a step keeps for its gradient.
+    """What the heads keep of a step for the gradient.
 
     Attributes:
         previous_weightings: w_{t-1}.
         weightings: w_t.
         squashed: The heads' parameters.
         content: What addressing by content keeps.
-        location: What addressing by location keeps; empty where there is none.
+        location: What addressing by location keeps; empty without it.
     """
 
     previous_weightings: tf.Tensor
@@ -31,12 +31,12 @@ class KeptOfHeads(NamedTuple):
 
 
 class PreparedOfHeads(NamedTuple):
-    """What the way back needs of all steps, worked out at once before it begins.
+    """Backward quantities that depend only on what the heads kept.
 
     Attributes:
         parameters: The heads' parameters.
         slopes: Their slopes, see `analytic.head_slopes`.
-        sharpening_slope: See there; empty where there is no addressing by location.
+        sharpening_slope: See `analytic.sharpening_slope`; empty without addressing by location.
     """
 
     parameters: HeadParameters
@@ -44,10 +44,17 @@ class PreparedOfHeads(NamedTuple):
     sharpening_slope: Any
 
 
-class TowardsMemoryBefore(NamedTuple):
-    """What leads from the gradient by the memory after a step to that by the memory it saw.
+class MemoryGradient(NamedTuple):
+    """The deferred memory gradient of a step: see `loop.DeferredMemoryGradient`.
 
-    It is used when the loop back has arrived at the step before: see the module's docstring.
+    Attributes:
+        erase_vector: e_t; zero where the step is masked.
+        write_weightings: w_t of the write heads.
+        d_read_vectors: The gradient by r_t.
+        read_weightings: w_t of the read heads.
+        key: k_t of all heads.
+        d_dot: See `analytic.address_by_content_gradient`.
+        decay: See there.
     """
 
     erase_vector: tf.Tensor
@@ -59,7 +66,6 @@ class TowardsMemoryBefore(NamedTuple):
     decay: tf.Tensor
 
     def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
-        """The gradient by the memory that the step saw, from that by the memory after it."""
         by_reads = analytic.outer(self.d_read_vectors, self.read_weightings)
         by_addressing = analytic.outer(self.key, self.d_dot)
         return (
@@ -79,19 +85,24 @@ class NTMLoop(Loop):
             cell.read_head_num, cell.write_head_num, cell.memory_vector_dim, cell.shift_range
         )
 
-    def _sound(self, state):
+    def _valid_state(self, state):
         if not self._by_location:
             return state
         return state._replace(weightings=tf.maximum(state.weightings, 0))
 
-    def _nothing_to_write(self, state):
+    def _outputs(self, controller_outputs: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+        if self._cell.output_source == "controller_and_reads":
+            controller_outputs = tf.concat([controller_outputs, read_vectors], axis=-1)
+        return self._cell.project(self._cell.output_projection, controller_outputs)
+
+    def _no_write(self, state):
         no_vectors = tf.zeros_like(
             tf.repeat(state.read_vectors[:, :1], self._sizes.write_heads, axis=1)
         )
         return no_vectors, no_vectors
 
-    def _write(self, state, unwritten):
-        erase_vector, add_vector = unwritten
+    def _write(self, state, pending_write):
+        erase_vector, add_vector = pending_write
         _, weightings = self._split(state.weightings)
         return analytic.write(
             state.memory, weightings, erase_vector, add_vector, self._cell.write_order
@@ -137,12 +148,12 @@ class NTMLoop(Loop):
         slopes = analytic.head_slopes(kept.squashed, self._sizes)
         return PreparedOfHeads(parameters, slopes, sharpening_slope)
 
-    def _nowhere(self, kept: KeptOfHeads) -> TowardsMemoryBefore:
+    def _nothing_deferred(self, kept: KeptOfHeads) -> MemoryGradient:
         sizes = self._sizes
         weightings = tf.zeros_like(kept.weightings[0])
         reads, writes = self._split(weightings)
         vector = tf.repeat(weightings[:, :1, :1], sizes.memory_vector_dim, axis=2)
-        return TowardsMemoryBefore(
+        return MemoryGradient(
             erase_vector=tf.repeat(vector, sizes.write_heads, axis=1),
             write_weightings=writes,
             d_read_vectors=tf.repeat(vector, sizes.read_heads, axis=1),
@@ -154,7 +165,7 @@ class NTMLoop(Loop):
 
     def _heads_back(
         self, t: tf.Tensor, kept: Kept, prepared: PreparedOfHeads, d_after: Any
-    ) -> tuple[Any, tf.Tensor, TowardsMemoryBefore]:
+    ) -> tuple[Any, tf.Tensor, MemoryGradient]:
         parameters, of_heads = prepared.parameters, kept.heads
         reads, writes = self._split(of_heads.weightings)
         by_write = analytic.write_gradient(
@@ -165,7 +176,7 @@ class NTMLoop(Loop):
             self._cell.write_order,
             d_after.memory,
         )
-        # A masked step passes all gradients by.
+        # A masked step adds nothing to any gradient.
         d_write_weightings, d_erase, d_add = self._where(t, by_write)
         d_read_vectors, d_weightings = self._where(t, (d_after.read_vectors, d_after.weightings))
         d_weightings += tf.concat(
@@ -179,7 +190,7 @@ class NTMLoop(Loop):
             parameters.shift_weighting,
             d_addressing._replace(erase_vector=d_erase, add_vector=d_add),
         )
-        towards = TowardsMemoryBefore(
+        deferred = MemoryGradient(
             erase_vector=self._where(t, parameters.erase_vector),
             write_weightings=writes,
             d_read_vectors=d_read_vectors,
@@ -188,7 +199,7 @@ class NTMLoop(Loop):
             d_dot=d_dot,
             decay=decay,
         )
-        return d_after._replace(weightings=d_previous), d_projection, towards
+        return d_after._replace(weightings=d_previous), d_projection, deferred
 
     def _address_back(
         self,
@@ -197,8 +208,8 @@ class NTMLoop(Loop):
         prepared: PreparedOfHeads,
         d_weightings: tf.Tensor,
     ) -> tuple[HeadParameters, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The gradients by the parameters of addressing and by the weightings before, and the
-        factors of that by the memory."""
+        """The gradients by the addressing parameters and by w_{t-1}, and the two factors of the
+        gradient by the memory."""
         parameters = prepared.parameters
         d_content, d_previous = d_weightings, tf.zeros_like(d_weightings)
         d_location = [tf.zeros_like(each) for each in parameters[2:5]]

@@ -1,4 +1,4 @@
-"""The pieces of one step with their gradients written by hand, for the loop of the `NTM` layer.
+"""The pieces of one step with their gradients written by hand, for the fast loops.
 
 Each piece is a pair: a function that also returns what its gradient needs, and the gradient, whose
 arguments and results `d_x` are the gradients of the loss by `x`. The equations are those of
@@ -28,7 +28,7 @@ from ntm_keras.addressing import (
 )
 from ntm_keras.heads import HeadParameters
 
-# The controller's layers: from what its weights make of the inputs to its output.
+# LSTM layers, from the product of their weights and inputs to their output.
 
 
 def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -39,12 +39,12 @@ def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tens
 
 
 class LSTMSlopes(NamedTuple):
-    """By what the way back through an LSTM multiplies gradients.
+    """The factors of the gradients on the way back through an LSTM.
 
     Attributes:
         preactivation: From the gradients by the carry (for i, f and c~) and by the output (for o).
-        output: From the gradient by the output to that by the carry.
-        forget: From the gradient by the carry to that by the carry before.
+        output: From the gradient by the output to the gradient by the carry.
+        forget: From the gradient by the carry to the gradient by the carry before.
     """
 
     preactivation: tf.Tensor
@@ -63,7 +63,7 @@ def lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
 def counting_lstm(
     preactivation: tf.Tensor, carry: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The same of a `CountingLSTMCell`: hard gates, and a candidate as it is."""
+    """As `lstm`, for a `CountingLSTMCell`: hard gates, and a candidate that is not squashed."""
     hard = tf.clip_by_value(preactivation / 6 + 0.5, 0, 1)
     gates = tf.where(_of_gates(preactivation, 1.0, 0.0) > 0, hard, preactivation)
     return *_through_gates(gates, carry), gates
@@ -74,13 +74,6 @@ def counting_lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlope
     is_moving = tf.cast((gates > 0) & (gates < 1), gates.dtype)
     is_gate = _of_gates(gates, 1.0, 0.0)
     return _slopes_through_gates(gates, carry_before, is_gate * is_moving / 6 + (1 - is_gate))
-
-
-# By the controller's name.
-LSTMS = {
-    "lstm": (lstm, lstm_slopes),
-    "counting_lstm": (counting_lstm, counting_lstm_slopes),
-}
 
 
 def lstm_gradient(
@@ -267,10 +260,10 @@ def address_by_content_gradient(
     kept: KeptOfContent,
     d_weighting: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients by key and key strength, and two factors of that by the memory.
+    """The gradients by key and key strength, and two factors of the gradient by the memory.
 
-    These are `d_dot`, the gradient by the products of keys and memory, `(batch, heads,
-    memory_size)`, and `decay`, `(batch, memory_size)`: the gradient by the memory is
+    The factors are `d_dot`, the gradient by the products of keys and memory, `(batch, heads,
+    memory_size)`, and `decay`, `(batch, memory_size)`. The gradient by the memory is
     `key^T d_dot - memory decay`.
     """
     d_exponent = _softmax_gradient(kept.weighting, d_weighting)
@@ -325,7 +318,7 @@ def address_by_location(
 
 
 def sharpening_slope(kept: KeptOfLocation, sharpening: tf.Tensor) -> tf.Tensor:
-    """From the gradient by the exponents of eq (9) to that by the shifted weighting."""
+    """The slope of the exponents of eq (9) by the shifted weighting."""
     return tf.exp(-kept.log_shifted_weighting) * sharpening[:, :, tf.newaxis]
 
 
@@ -362,7 +355,7 @@ def address_by_location_gradient(
 
 
 def _roll(weighting: tf.Tensor, offset: int) -> tf.Tensor:
-    """What `addressing.roll` does: this is faster where XLA compiles it."""
+    """As `addressing.roll`, but faster where XLA compiles it."""
     # Counted from the front: `tf.vectorized_map` takes an axis of -1 for the one that it adds.
     return tf.roll(weighting, offset, axis=weighting.shape.rank - 1)
 
@@ -390,7 +383,7 @@ def along_locations(memory: tf.Tensor, weightings: tf.Tensor) -> tf.Tensor:
 
 
 def outer(vectors: tf.Tensor, weightings: tf.Tensor) -> list[tf.Tensor]:
-    """Of each head the product of its vector and its weighting, of the memory's shape."""
+    """For each head, the outer product of its vector and its weighting, in the memory's shape."""
     pairs = zip(tf.unstack(vectors, axis=1), tf.unstack(weightings, axis=1))
     return [vector[:, :, tf.newaxis] * weighting[:, tf.newaxis, :] for vector, weighting in pairs]
 

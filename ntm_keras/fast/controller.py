@@ -1,0 +1,232 @@
+"""The controller in the fast loops: the layers that they know, forward and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from ntm_keras.controllers import CountingLSTMCell, FeedforwardCell
+from ntm_keras.fast import analytic
+from ntm_keras.keras_compat import keras
+
+
+class Kind(NamedTuple):
+    """A kind of layer that the loops know.
+
+    Attributes:
+        settings: What the layer's attributes must be.
+        weight_count: How many weights it has. One that was changed, by LoRA for example, has more.
+        is_recurrent: Whether its output reaches it again in the next step.
+        lstm: For an LSTM, its pair of functions in analytic.py.
+    """
+
+    settings: dict[str, Any]
+    weight_count: int
+    is_recurrent: bool = False
+    lstm: tuple[Callable, Callable] | None = None
+
+
+_TANH = {"activation": keras.activations.tanh, "use_bias": True}
+_NO_DROPOUT = {"dropout": 0, "recurrent_dropout": 0}
+
+# A subclass is none of these: it may compute something else.
+KNOWN_LAYERS: dict[type, Kind] = {
+    keras.layers.Dense: Kind({**_TANH, "activity_regularizer": None}, weight_count=2),
+    keras.layers.SimpleRNNCell: Kind({**_TANH, **_NO_DROPOUT}, weight_count=3, is_recurrent=True),
+    keras.layers.LSTMCell: Kind(
+        {**_TANH, **_NO_DROPOUT, "recurrent_activation": keras.activations.sigmoid},
+        weight_count=3,
+        is_recurrent=True,
+        lstm=(analytic.lstm, analytic.lstm_slopes),
+    ),
+    CountingLSTMCell: Kind(
+        {},
+        weight_count=3,
+        is_recurrent=True,
+        lstm=(analytic.counting_lstm, analytic.counting_lstm_slopes),
+    ),
+}
+_PROJECTION = Kind(
+    {
+        "activation": keras.activations.linear,
+        "use_bias": True,
+        "activity_regularizer": None,
+    },
+    weight_count=2,
+)
+
+
+def is_known(cell: Any) -> bool:
+    """Whether the loops know all that the cell's controller and its projection compute."""
+    layers = layers_of(cell.controller)
+    kinds = [KNOWN_LAYERS.get(type(layer)) for layer in layers]
+    if not layers or None in kinds or len(set(map(type, layers))) != 1:
+        return False
+    known = list(zip(layers, kinds))
+    if cell.built:
+        if type(cell.parameter_projection) is not keras.layers.Dense:
+            return False
+        known.append((cell.parameter_projection, _PROJECTION))
+    return all(_is_of_kind(layer, kind, cell.compute_dtype) for layer, kind in known)
+
+
+def _is_of_kind(layer: Any, kind: Any, dtype: str) -> bool:
+    return (
+        "call" not in vars(layer)
+        and all(getattr(layer, name) == value for name, value in kind.settings.items())
+        and layer.compute_dtype == dtype
+        and (
+            not layer.built
+            or len(layer.weights) == kind.weight_count
+            and all(weight.dtype == dtype for weight in layer.weights)
+        )
+    )
+
+
+def layers_of(controller: Any) -> Sequence[Any]:
+    """The layers of a controller, from the bottom; none if it is put together in another way."""
+    if type(controller) is FeedforwardCell:
+        return controller.layers
+    if type(controller) is keras.layers.StackedRNNCells:
+        return controller.cells
+    return [controller] if type(controller) in KNOWN_LAYERS else []
+
+
+class Weights(NamedTuple):
+    """The weights that act in every step.
+
+    Attributes:
+        kernels: One for each layer of the controller. It multiplies what comes from the layer below
+            (for the first layer the read vectors) and, in a recurrent layer, the layer's own last
+            output.
+        biases: One for each layer except the first, whose bias is already in its inputs.
+        projection_kernel: From the controller's output to the heads' parameters.
+        projection_bias: The projection's bias.
+    """
+
+    kernels: list[tf.Tensor]
+    biases: list[tf.Tensor]
+    projection_kernel: tf.Tensor
+    projection_bias: tf.Tensor
+
+
+class KeptOfController(NamedTuple):
+    """What the controller keeps of a step for the gradient, one tensor for each layer.
+
+    Attributes:
+        layer_inputs: What the layers' kernels are multiplied by.
+        activations: The layers' outputs; for an LSTM its gates.
+        carries: The carries of LSTM layers before the step.
+    """
+
+    layer_inputs: list[tf.Tensor]
+    activations: list[tf.Tensor]
+    carries: list[tf.Tensor]
+
+
+class Controller:
+    """The controller's part of a loop.
+
+    Args:
+        cell: A `MemoryCell` for which `is_known` holds.
+    """
+
+    def __init__(self, cell: Any):
+        self._layers = layers_of(cell.controller)
+        self._kind = KNOWN_LAYERS[type(self._layers[0])]
+        self._projection = cell.parameter_projection
+
+    def multiply_inputs(self, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
+        """The inputs of all steps times their own weights, and the weights of every step."""
+        below = [tf.convert_to_tensor(layer.kernel) for layer in self._layers]
+        biases = [tf.convert_to_tensor(layer.bias) for layer in self._layers]
+        width = inputs.shape[-1]
+        of_inputs, below[0] = below[0][:width], below[0][width:]
+        kernels = below
+        if self._kind.is_recurrent:
+            own = [tf.convert_to_tensor(layer.recurrent_kernel) for layer in self._layers]
+            kernels = [tf.concat(pair, axis=0) for pair in zip(below, own)]
+        projection = [tf.convert_to_tensor(each) for each in self._projection.weights]
+        weights = Weights(kernels, biases[1:], *projection)
+        return tf.tensordot(inputs, of_inputs, 1) + biases[0], weights
+
+    def arrays(self, array: Callable[..., tf.TensorArray], weights: Weights) -> KeptOfController:
+        """The arrays for what is kept; `array` makes one from a shape without time and batch."""
+        widths = [kernel.shape[1] for kernel in weights.kernels]
+        return KeptOfController(
+            layer_inputs=[array(kernel.shape[0]) for kernel in weights.kernels],
+            activations=[array(width) for width in widths],
+            carries=[array(width // 4) for width in widths] if self._kind.lstm else [],
+        )
+
+    def step(
+        self,
+        inputs: tf.Tensor,
+        read_vectors: tf.Tensor,
+        states: Sequence[tf.Tensor],
+        weights: Weights,
+    ) -> tuple[tf.Tensor, list[tf.Tensor], KeptOfController]:
+        """The controller's output, its states and what it keeps.
+
+        Args:
+            inputs: x_t times its weights, `(batch, width of the first layer's kernel)`.
+            read_vectors: r_{t-1}, `(batch, read_width)`.
+            states: The controller's states before the step.
+            weights: The weights.
+        """
+        states, below = list(states), read_vectors
+        kept, new_states = KeptOfController([], [], []), []
+        for kernel, bias in zip(weights.kernels, [inputs, *weights.biases]):
+            if self._kind.is_recurrent:
+                below = tf.concat([below, states.pop(0)], axis=-1)
+            kept.layer_inputs.append(below)
+            preactivation = tf.matmul(below, kernel) + bias
+            if self._kind.lstm:
+                forward, _ = self._kind.lstm
+                kept.carries.append(states.pop(0))
+                below, carry, gates = forward(preactivation, kept.carries[-1])
+                kept.activations.append(gates)
+                new_states += [below, carry]
+            else:
+                below = tf.tanh(preactivation)
+                kept.activations.append(below)
+                new_states += [below] if self._kind.is_recurrent else []
+        return below, new_states, kept
+
+    def slopes(self, kept: KeptOfController) -> list[Any]:
+        """For each layer, the slope of its output by what its kernel makes; see `LSTMSlopes`."""
+        if self._kind.lstm:
+            _, slopes = self._kind.lstm
+            return [*map(slopes, kept.activations, kept.carries)]
+        return [1 - activation**2 for activation in kept.activations]
+
+    def step_back(
+        self,
+        transposed_kernels: Sequence[tf.Tensor],
+        slopes: Sequence[Any],
+        d_output: tf.Tensor,
+        d_states: Sequence[tf.Tensor],
+    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
+        """The gradients by the states before, by r_{t-1} and by what the layers' kernels make."""
+        d_states = list(d_states)
+        d_states_before: list[tf.Tensor] = []
+        d_preactivations: list[tf.Tensor] = []
+        for layer, kernel in reversed(list(enumerate(transposed_kernels))):
+            d_carry = [d_states.pop()] if self._kind.lstm else []
+            d_output += d_states.pop() if self._kind.is_recurrent else 0
+            if self._kind.lstm:
+                d_preactivation, *d_carry = analytic.lstm_gradient(
+                    slopes[layer], d_output, *d_carry
+                )
+            else:
+                d_preactivation = slopes[layer] * d_output
+            d_inputs = tf.matmul(d_preactivation, kernel)
+            d_preactivations.insert(0, d_preactivation)
+            if self._kind.is_recurrent:
+                units = d_preactivation.shape[1] // (4 if self._kind.lstm else 1)
+                d_inputs, d_own = d_inputs[:, :-units], d_inputs[:, -units:]
+                d_states_before[:0] = [d_own, *d_carry]
+            d_output = d_inputs
+        return d_states_before, d_output, d_preactivations

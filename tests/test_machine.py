@@ -1,0 +1,187 @@
+"""A machine of one's own: `MemoryCell` and the layer around any cell."""
+
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ntm_keras import MANN, NTM, MANNCell, MemoryCell, MemoryLayer, NTMCell, trace, trace_model
+from ntm_keras.keras_compat import keras
+
+SIZES = {"rnn_size": 5, "memory_size": 6, "memory_vector_dim": 3}
+NTM_SIZES = {**SIZES, "read_head_num": 1, "write_head_num": 1}
+SEQUENCES = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
+
+
+class StackState(NamedTuple):
+    controller_state: list
+    read_vectors: tf.Tensor
+    memory: tf.Tensor
+
+
+class StackStep(NamedTuple):
+    outputs: tf.Tensor
+    pushed: tf.Tensor
+    state: StackState
+
+
+@keras.utils.register_keras_serializable()
+class StackCell(MemoryCell):
+    """Pushes a vector in every step, and reads the whole memory's mean."""
+
+    State = StackState
+
+    @property
+    def state_shapes(self):
+        width = self.memory_vector_dim
+        return {"read_vectors": (1, width), "memory": (self.memory_size, width)}
+
+    @property
+    def parameter_count(self):
+        return self.memory_vector_dim
+
+    @property
+    def output_size(self):
+        return self.rnn_size + self.read_width
+
+    def initial_state(self, dtype):
+        controller_state = [tf.zeros([size], dtype) for size in self.controller_state_size]
+        return StackState(
+            controller_state,
+            *(tf.zeros(shape, dtype) for shape in self.state_shapes.values()),
+        )
+
+    def step(self, inputs, state):
+        output, controller_state, pushed = self.run_controller(inputs, state)
+        memory = tf.concat([pushed[:, tf.newaxis], state.memory[:, :-1]], axis=1)
+        read_vectors = tf.reduce_mean(memory, axis=1, keepdims=True)
+        return StackStep(
+            self.with_reads(output, read_vectors),
+            pushed,
+            StackState(controller_state, read_vectors, memory),
+        )
+
+
+def test_a_cell_of_ones_own_runs_and_learns():
+    model = keras.Sequential(
+        [
+            keras.Input([None, 4]),
+            MemoryLayer(StackCell(**SIZES), return_sequences=True),
+            keras.layers.Dense(4),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    losses = model.fit(SEQUENCES, SEQUENCES, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_its_layer_gives_what_keras_loop_gives():
+    cell = StackCell(**SIZES)
+    mask = tf.sequence_mask([2, 3])
+    found = MemoryLayer(cell, return_sequences=True)(SEQUENCES, mask=mask)
+    expected = keras.layers.RNN(cell, return_sequences=True)(SEQUENCES, mask=mask)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_its_trace_has_what_its_step_returns():
+    cell = StackCell(**SIZES)
+    steps = trace(cell, SEQUENCES)
+    assert isinstance(steps, StackStep) and steps.pushed.shape == (2, 3, 3)
+    np.testing.assert_allclose(
+        steps.outputs, keras.layers.RNN(cell, return_sequences=True)(SEQUENCES), atol=1e-6
+    )
+    layer = MemoryLayer(cell, return_sequences=True, name="stack")
+    outputs, traces = trace_model(keras.Sequential([layer]), SEQUENCES)
+    np.testing.assert_allclose(traces["stack"].outputs, outputs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [StackCell(**SIZES), NTMCell(**NTM_SIZES, shift_range=2), MANNCell(**SIZES, head_num=2)],
+    ids=repr,
+)
+def test_a_layer_around_a_cell_is_saved_with_it(cell, tmp_path):
+    layer = MemoryLayer(cell, return_sequences=True, go_backwards=True)
+    model = keras.Sequential([keras.Input([None, 4]), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[-1].cell) is type(cell)
+    np.testing.assert_allclose(loaded(SEQUENCES), model(SEQUENCES), atol=1e-6)
+
+
+def test_a_layer_that_makes_its_cell_cannot_be_saved_with_another():
+    layer = NTM(**NTM_SIZES)
+    layer.cell = StackCell(**SIZES)
+    with pytest.raises(ValueError, match=r"`MemoryLayer\(cell\)` takes any other"):
+        layer.get_config()
+
+
+@pytest.mark.parametrize("cell", [keras.layers.LSTMCell(4), NTM(**NTM_SIZES), None], ids=repr)
+def test_what_is_not_a_memory_cell_is_refused(cell):
+    with pytest.raises(ValueError, match="`cell` must be a MemoryCell"):
+        MemoryLayer(cell)
+
+
+@pytest.mark.parametrize("name", ["State", "state_shapes", "parameter_count", "step"])
+def test_a_cell_that_lacks_something_is_refused_when_it_is_made(name):
+    own = {key: value for key, value in vars(StackCell).items() if key in dir(MemoryCell)}
+    own.pop("__doc__"), own.pop("__module__")
+    del own[name]
+    with pytest.raises(TypeError, match=f"HalfCell must define `{name}`"):
+        type("HalfCell", (MemoryCell,), own)(**SIZES)
+
+
+def test_a_state_with_other_fields_than_its_shapes_is_refused():
+    class WrongState(NamedTuple):
+        controller_state: list
+        memory: tf.Tensor
+        read_vectors: tf.Tensor
+
+    class WrongCell(StackCell):
+        State = WrongState
+
+    with pytest.raises(TypeError, match="`WrongCell.State` must have .* in the same order"):
+        MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+def test_an_initial_state_of_another_shape_is_refused():
+    class WrongCell(StackCell):
+        def initial_state(self, dtype):
+            return super().initial_state(dtype)._replace(memory=tf.zeros([3, 6], dtype))
+
+    with pytest.raises(ValueError, match=r"`WrongCell.initial_state` returns .*\(batch, 6, 3\)"):
+        MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+def test_a_step_whose_state_has_another_shape_is_refused():
+    class WrongCell(StackCell):
+        def step(self, inputs, state):
+            step = super().step(inputs, state)
+            return step._replace(state=step.state._replace(memory=state.memory[:, :2]))
+
+    with pytest.raises(ValueError, match=r"`WrongCell.step` returns .*Received: .*2, 3\)"):
+        MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+@pytest.mark.parametrize(
+    "layer, expected",
+    [
+        (NTM(**NTM_SIZES, shift_range=2), {**NTM_SIZES, "shift_range": 2, "output_dim": None}),
+        (MANN(**SIZES, head_num=2), {**SIZES, "head_num": 2, "gamma": 0.95}),
+        (MemoryLayer(StackCell(**SIZES, controller_layers=2)), {**SIZES, "controller_layers": 2}),
+    ],
+    ids=repr,
+)
+def test_the_arguments_of_the_cell_are_attributes_of_the_layer(layer, expected):
+    assert {name: getattr(layer, name) for name in expected} == expected
+    with pytest.raises(AttributeError, match="no attribute 'something_else'"):
+        layer.something_else  # noqa: B018
+
+
+@pytest.mark.parametrize("machine", [NTMCell, NTM, MANNCell, MANN])
+def test_help_shows_the_options_that_every_machine_has(machine):
+    shown = inspect.signature(machine).parameters
+    assert shown["controller"].default == "lstm"
+    assert shown["bias_initializer"].default == "zeros"
