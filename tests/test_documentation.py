@@ -40,9 +40,7 @@ def runnable():
     """The Python code to run: (page, code)."""
     found = [(page, code) for page, title, code in blocks("python") if not title]
     alone = [(page, code) for page, code in found if page not in CONTINUED]
-    joined = [
-        (page, "\n".join(code for each, code in found if each == page)) for page in CONTINUED
-    ]
+    joined = [(page, "\n".join(code for each, code in found if each == page)) for page in CONTINUED]
     return alone + joined
 
 
