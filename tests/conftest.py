@@ -19,6 +19,18 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def eager_or_graph(request):
+    """Runs tests marked `eager`, if they are not marked `graph`, without tracing graphs."""
+    import tensorflow as tf
+
+    is_marked = request.node.get_closest_marker
+    is_eager = bool(is_marked("eager") and not is_marked("graph"))
+    tf.config.run_functions_eagerly(is_eager)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture
 def random():
     return np.random.default_rng(0)

@@ -20,6 +20,8 @@ from ntm_keras import MANN, NTM, MANNCell, NTMCell
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from ntm_keras.machine import MemoryLayer
 
+pytestmark = pytest.mark.eager
+
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "contract.md"
 BATCH, TIME, WIDTH = 3, 5, 4
@@ -396,6 +398,7 @@ def test_initial_state_from_a_named_tuple(make, inputs, random):
     assert_equal(model([tf.constant(inputs), *packed]), expected)
 
 
+@pytest.mark.graph
 @feature("Batch size and length may be unknown, and change")
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_dynamic_shapes(make, inputs, jit_compile):
@@ -485,11 +488,13 @@ def assert_jacobians_match(layer, mask, kinds):
 SOME_STEPS = np.array([[True, True, True], [False, True, False]])
 
 
+@pytest.mark.graph
 @feature("`GradientTape.jacobian` and `batch_jacobian`")
 def test_jacobians(make):
     assert_jacobians_match(double_layer(make, {}), SOME_STEPS, ["batch_jacobian"])
 
 
+@pytest.mark.graph
 @pytest.mark.slow
 @pytest.mark.parametrize("mask", [None, SOME_STEPS], ids=["all", "masked"])
 @pytest.mark.parametrize("controller", ["lstm", "counting_lstm", "feedforward", "rnn", "cell"])
@@ -499,6 +504,7 @@ def test_jacobians_with_every_controller(make, controller, mask):
     assert_jacobians_match(layer, mask, ["jacobian", "batch_jacobian"])
 
 
+@pytest.mark.graph
 @feature("`tf.vectorized_map` (where masks differ, of layers with `unroll=True`)")
 def test_vectorized_map(make, random):
     layer = double_layer(make, {})
@@ -507,6 +513,7 @@ def test_vectorized_map(make, random):
     np.testing.assert_allclose(found, [layer(each) for each in several], atol=1e-12)
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize("name", MACHINES)
 def test_vectorized_map_over_masks(name, random):
     layer = Make(name)(dtype="float64", unroll=True)
@@ -758,6 +765,7 @@ def test_config(make, inputs):
     assert_equal(again(inputs), layer(inputs))
 
 
+@pytest.mark.graph
 @feature("`model.export`, and `tf.saved_model.load` in a process that does not know `ntm_keras`")
 def test_export(inputs, tmp_path):
     models = {}
@@ -874,6 +882,7 @@ def test_lora(make, inputs):
     assert np.abs(found - before).max() > 0
 
 
+@pytest.mark.graph
 @feature("The same numbers with and without XLA")
 def test_xla(make, inputs):
     model = keras.Sequential([keras.Input([None, WIDTH]), make()])
@@ -884,6 +893,7 @@ def test_xla(make, inputs):
     assert_equal(*found)
 
 
+@pytest.mark.graph
 @feature("No operation without a GPU kernel, in training, and no device named")
 def test_gpu_kernels(make):
     layer = built(make(return_sequences=True))
