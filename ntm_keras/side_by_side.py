@@ -24,7 +24,8 @@ class SideBySide(keras.layers.Wrapper):
 
     Args:
         layer: An `NTM` or a `MANN` that is not stateful and has a fast loop: under Keras 3, in
-            single or double precision, with a named controller, not unrolled.
+            single or double precision, not unrolled, with a controller that has a name (or is
+            exactly what a name would make).
         parts: Into how many parts to split a batch; at most as many as it has sequences.
         **kwargs: Keras's own, such as `name`.
 
@@ -51,8 +52,8 @@ class SideBySide(keras.layers.Wrapper):
         if not can_wrap(layer):
             raise ValueError(
                 "Argument `layer` must be an NTM or MANN layer with a fast loop: under Keras 3, in"
-                " single or double precision, with a named controller, neither stateful nor"
-                f" unrolled. Received: layer={_described(layer)}"
+                " single or double precision, with a controller that has a name, neither stateful"
+                f" nor unrolled. Received: layer={_described(layer)}"
             )
         super().__init__(layer, **kwargs)
         self.parts = arguments.integer("parts", parts, at_least=1)

@@ -79,8 +79,8 @@ def assert_stays_finite(seed, dtype):
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
-def test_twenty_random_machines_stay_finite(dtype):
-    for seed in range(20):
+def test_eight_random_machines_stay_finite(dtype):
+    for seed in range(8):
         assert_stays_finite(seed, dtype)
 
 

@@ -27,10 +27,9 @@ def models_of(layer, **options):
 
 
 @keras_3
-@pytest.mark.parametrize("parts", [1, 2, 4])
-def test_it_gives_what_the_layer_gives(random, parts):
+def test_it_gives_what_the_layer_gives(random):
     layer = make_layer(return_sequences=True, return_state=True)
-    wrapper = SideBySide(layer, parts, dtype="float64")
+    wrapper = SideBySide(layer, parts=2, dtype="float64")
     inputs = sequences(random).astype("float64")
     assert len(inputs) == 3
     expected = results_and_gradients(layer, inputs, mask=tf.constant(MASK))
@@ -43,13 +42,13 @@ def test_it_gives_what_the_layer_gives(random, parts):
 
 
 @keras_3
-@pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_a_batch_may_have_any_size_when_it_is_not_known_before(random, batch_size):
+def test_a_batch_may_have_any_size_when_it_is_not_known_before(random):
     layer = make_layer(return_sequences=True)
     wrapper = SideBySide(layer, parts=3, dtype="float64")
     call = tf.function(wrapper, input_signature=[tf.TensorSpec([None, None, 7], tf.float64)])
-    inputs = random.normal(size=[batch_size, 4, 7])
-    np.testing.assert_allclose(call(inputs), layer(inputs), rtol=1e-9, atol=1e-12)
+    for batch_size in (1, 2, 5):
+        inputs = random.normal(size=[batch_size, 4, 7])
+        np.testing.assert_allclose(call(inputs), layer(inputs), rtol=1e-9, atol=1e-12)
 
 
 @keras_3
@@ -62,16 +61,14 @@ def test_a_model_with_it_is_not_compiled_as_a_whole():
 
 
 @keras_3
-@pytest.mark.parametrize("noise", [0, 0.1])
-def test_training_is_the_same(random, noise):
+def test_training_is_the_same_with_noise_on_the_weights_too(random):
     inputs = random.normal(size=[6, 4, 7])
     mask = np.ones([6, 4], bool)
     weights = []
     for index in range(2):
         keras.utils.set_random_seed(0)
         model = models_of(make_layer())[index]
-        if noise:
-            model = NoisyModel(model.inputs, model.outputs, noise)
+        model = NoisyModel(model.inputs, model.outputs, 0.1)
         model.compile("sgd", "mse", jit_compile=False)
         model.fit([inputs, mask], inputs[:, 0], batch_size=6, epochs=3, verbose=0)
         weights.append(model.get_weights())
@@ -107,14 +104,13 @@ def test_the_machine_in_it_can_be_traced(random):
         (lambda: keras.layers.LSTM(3), "LSTM"),
         (lambda: make_layer(stateful=True), "stateful=True"),
         (lambda: make_layer(unroll=True), "unroll=True"),
-        (lambda: make_layer(controller=keras.layers.LSTMCell(6)), "controller=<.*LSTMCell"),
+        (lambda: make_layer(controller=keras.layers.GRUCell(6)), "controller=<.*GRUCell"),
         (lambda: NTM(**SIZES, dtype="mixed_float16"), "dtype='float16'"),
         *([(make_layer, "under Keras 2")] if IS_KERAS_2 else []),
     ],
 )
 def test_other_layers_are_refused(make, told):
-    message = f"Argument `layer` must be an NTM or MANN layer that .* Received: layer=.*{told}"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"layer with a fast loop: .* Received: layer=.*{told}"):
         SideBySide(make())
 
 
