@@ -1,6 +1,9 @@
 """Neural Turing Machines for Keras."""
 
-from ntm_keras.labels import InstanceAccuracy, LabelCrossentropy, LaterError
+import importlib
+from typing import Any
+
+from ntm_keras.label_metrics import InstanceAccuracy, LabelCrossentropy, LaterError
 from ntm_keras.mann import MANN, MANNCell, MANNState
 from ntm_keras.metrics import (
     BitCrossentropy,
@@ -39,3 +42,9 @@ __all__ = [
     "load_snowkylin_weights",
     "trace",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("callbacks", "pictures"):
+        return importlib.import_module(f"ntm_keras.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
