@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -10,11 +9,10 @@ import time
 
 import numpy as np
 import pytest
-from test_train import TINY
+from runs import ROOT, as_arguments, tiny
 
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
-ROOT = pathlib.Path(__file__).parent.parent
 ON_TWO_DEVICES = """
 import runpy
 import tensorflow as tf
@@ -24,11 +22,15 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 runpy.run_path("train.py", run_name="__main__")
 """
 # Parts of different sizes, and gradients that are clipped: both are those of the whole batch.
-SETTINGS = [
-    *TINY,
-    *("--mix_lengths", "--clip_norm=0.05", "--ema_momentum=0.9", "--learning_rate=1e-2"),
-    *([] if IS_KERAS_2 else ["--xla"]),
-]
+SETTINGS = as_arguments(
+    tiny(
+        mix_lengths=True,
+        clip_norm=0.05,
+        ema_momentum=0.9,
+        learning_rate=1e-2,
+        xla=not IS_KERAS_2,
+    )
+)
 ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 does not train with workers")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ntm_keras.keras_compat import keras
 
 
-class ShowAveragedWeights(keras.callbacks.Callback):
+class SwapAveragedWeights(keras.callbacks.Callback):
     """Between two epochs gives the model the averaged weights: to validate, to save, to draw.
 
     The model's optimizer must average them (`use_ema=True`). This callback has to come before

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import arguments
-from ntm_keras.callbacks.tensorboard import reason
+from ntm_keras.callbacks.images import reason
 from ntm_keras.keras_compat import (
     build_optimizer,
     keras,
@@ -54,7 +54,7 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: Where to write.
         variables: More variables to keep, by their names.
-        averages: The training's `ShowAveragedWeights`, if there is one: what is kept are the
+        averages: The training's `SwapAveragedWeights`, if there is one: what is kept are the
             weights themselves.
         seconds: The least time between two states. One is written at the end of an epoch, and of
             training.
