@@ -14,7 +14,7 @@ from training import BadInput, Settings, command_line
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# A run of a second or two. Its task is smaller than its memory.
+# A run that takes a few seconds and is not solved. Its task is smaller than its memory.
 TINY = {
     "task": Copy(bits=2, max_length=3),
     "steps": 5,
@@ -26,6 +26,8 @@ TINY = {
     "eval_sizes": "2",
     "eval_sequences": 8,
     "xla": False,
+    "solved_below": 1e-9,
+    "solved_times": 1,
 }
 
 
@@ -35,9 +37,11 @@ def tiny(**others):
 
 
 def as_arguments(settings):
-    """The command line that gives these settings, whatever the task's config says."""
-    values = settings.as_flags().items()
-    return [f"--{name}={value}" for name, value in values if value is not None]
+    """The command line that gives these settings, where the task's config gives others."""
+    values = settings.as_flags()
+    of_config = flags_of(f"--task={settings.task_name}")
+    changed = {name for name in values if values[name] not in (None, of_config[name])}
+    return [f"--{name}={values[name]}" for name in values if name in {"task", *changed}]
 
 
 def parse(*arguments):

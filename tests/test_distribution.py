@@ -153,7 +153,7 @@ def test_workers_that_are_not_told_of_each_other_are_refused(tmp_path, config):
 @ONLY_KERAS_2
 @pytest.mark.slow
 def test_where_a_worker_dies_the_other_says_so_and_both_go_on_from_the_checkpoint(tmp_path):
-    settings = f"--logdir={tmp_path}", "--checkpoint_seconds=0", "--solved_below=1e-9"
+    settings = f"--logdir={tmp_path}", "--checkpoint_seconds=0"
     first, second = start_workers(*settings, "--steps=100000")
     while not list(tmp_path.glob("checkpoints/*.sha256")):
         assert first.poll() is None

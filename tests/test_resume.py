@@ -23,7 +23,6 @@ LONG = tiny(
     checkpoint_seconds=0,
     ema_momentum=0.9,
     weight_noise=0.01,
-    solved_below=1e-9,
 )
 
 
@@ -135,7 +134,7 @@ class Interrupts(keras.callbacks.Callback):
 
 def test_a_training_in_a_notebook_that_was_interrupted_can_go_on(tmp_path, monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
-    settings = tiny(steps=4, validate_every=3, solved_below=1e-9)
+    settings = tiny(steps=4, validate_every=3)
     with monkeypatch.context() as patch:
         patch.setattr("training.run._logs", lambda *arguments: [Interrupts()])
         with pytest.raises(StoppedBySignalError, match="(?s)SIGINT after 2 .*from step 2:"):

@@ -61,7 +61,6 @@ def run(tmp_path_factory):
         task=Copy(bits=2, min_length=3, max_length=3),
         steps=6,
         validate_every=4,
-        solved_below=1e-9,
         eval_sizes="2,5",
     )
     return made(settings, tmp_path_factory.mktemp("runs") / "tiny")
@@ -174,7 +173,7 @@ def other_run(tmp_path_factory, drawings):
 
     def other_run(name):
         if name not in runs:
-            others = {"ema_momentum": 0.5, "solved_below": 1e-9, **OTHERS[name]}
+            others = {"ema_momentum": 0.5, **OTHERS[name]}
             if name == "omniglot":
                 others["task"] = Omniglot(
                     omniglot=str(drawings), classes=3, length=6, labels="five_hot"

@@ -85,7 +85,7 @@ def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
         mode: "train" or "eval": what is to be done with the run.
 
     Raises:
-        BadInput: Flags differ from the run's, other than those that may change.
+        BadInput: Flags differ from the run's that may not change.
     """
     then = flagfiles.read(os.path.join(logdir, SETTINGS))
     contradictions = [

@@ -19,11 +19,11 @@ class GuardGradients(keras.callbacks.Callback):
     Even clipped to a norm it would turn the weights into NaN; here zeros take its place.
 
     Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
-    `gradients_left_out`, how many of the model's training steps were without one.
+    `gradients_left_out`, in how many of the model's training steps it was left out.
 
     It has to come before the callbacks that are to see its logs. Where the replicas of a
-    `tf.distribute` strategy share a batch, it sees the gradient of the whole batch; and so does the
-    optimizer that clips it, which in Keras 3 by itself clips that of each part.
+    `tf.distribute` strategy share a batch, it sees the gradient of the whole batch, and so does the
+    optimizer when it clips it. By itself Keras 3 clips the gradient of each part.
 
     Raises:
         ValueError: When training begins: the model is not compiled, or was trained without this

@@ -38,7 +38,7 @@ class EventLog:
         """A context in which summaries go into the file; at its end they are on the disk.
 
         Raises:
-            OSError: They are not; the next ones begin another file.
+            OSError: They cannot be written; the next ones begin another file.
         """
         if not self._folder_was_there:
             os.makedirs(self._folder, exist_ok=True)
@@ -108,9 +108,9 @@ class MachineImages(EveryFewEpochs):
         every: Draw after every so many epochs, and when training ends.
 
     Raises:
-        ValueError: `every` is no positive integer, `draw` no function, or `inputs` no batch of
-            arrays. At the first drawing: the model calls no layer whose cell is an `NTMCell` or a
-            `MANNCell`, and there is no `draw`; or it has a recurrent layer that is stateful.
+        ValueError: `every` is not a positive integer, `draw` not a function, or `inputs` not a
+            batch of arrays. At the first drawing: the model calls no layer whose cell is an
+            `NTMCell` or a `MANNCell`, and `draw` is not given; or a recurrent layer is stateful.
     """
 
     def __init__(
