@@ -81,7 +81,7 @@ def kill_once(logdir: pathlib.Path, latest: float) -> str:
 
 
 def last_state(logdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """All variables of the last checkpoint, but for the seconds that it took."""
+    """All variables of the last checkpoint, except the seconds that it took."""
     import tensorflow as tf
 
     path = max(logdir.glob("checkpoints/*.index"))

@@ -101,32 +101,42 @@ def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return pictures.heatmap(values, size=size)
 
 
-def main(argv: list[str]) -> None:
-    if argv[1:]:
-        sys.exit(f"picture.py: unexpected argument {argv[1]!r}: flags begin with --.")
-    run = pathlib.Path(os.path.expanduser(FLAGS.logdir))
+def draw(run: pathlib.Path, size: str | None = None, seed: int = 0) -> np.ndarray:
+    """The picture of the machine in a run's folder, at work on one sequence.
+
+    Raises:
+        ValueError: There is no machine with a memory, or no sequence of this size.
+    """
     if not (run / "model.keras").exists() or not (run / "result.json").exists():
-        sys.exit(f"picture.py: --logdir={run} is not the folder of a finished run.")
+        raise ValueError(f"--logdir={run} is not the folder of a finished run.")
     model = keras.models.load_model(str(run / "model.keras"), compile=False)
     try:
         task = task_of(run)
     except ValueError as error:
-        sys.exit(f"picture.py: --logdir={run}: {error}")
+        raise ValueError(f"--logdir={run}: {error}") from error
     try:
-        (_, size), *_ = task.sizes(FLAGS.size or task.default_eval_sizes)
+        (_, meant), *_ = task.sizes(size or task.default_eval_sizes)
     except ValueError as error:
-        sys.exit(f"picture.py: --size={FLAGS.size}: {error}")
-    inputs, targets, mask = next(iter(task.evaluation(size, 1, 1, FLAGS.seed)))
+        raise ValueError(f"--size={size}: {error}") from error
+    inputs, targets, mask = next(iter(task.evaluation(meant, 1, 1, seed)))
     outputs, traces = trace_model(model, inputs)
     if not traces:
-        sys.exit(f"picture.py: --logdir={run} holds no machine with a memory.")
+        raise ValueError(f"--logdir={run} holds no machine with a memory.")
     (trace,) = traces.values()
     drawn_by_task = task.pictures(inputs, targets, outputs, mask)
     if "episode" in drawn_by_task:
-        picture = of_an_episode(drawn_by_task["episode"][0], trace)
-    else:
-        answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
-        picture = of_bits(task, inputs, answers, trace)
+        return of_an_episode(drawn_by_task["episode"][0], trace)
+    answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
+    return of_bits(task, inputs, answers, trace)
+
+
+def main(argv: list[str]) -> None:
+    if argv[1:]:
+        sys.exit(f"picture.py: unexpected argument {argv[1]!r}: flags begin with --.")
+    try:
+        picture = draw(pathlib.Path(os.path.expanduser(FLAGS.logdir)), FLAGS.size, FLAGS.seed)
+    except ValueError as error:
+        sys.exit(f"picture.py: {error}")
     pathlib.Path(os.path.expanduser(FLAGS.output)).write_bytes(tf.io.encode_png(picture).numpy())
 
 

@@ -28,6 +28,7 @@ from tensorboard.util import tensor_util
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from tasks import TASKS
+from training import BadInput, command_line, flagfiles
 
 ROOT = pathlib.Path(__file__).parent.parent
 FLAGS = flags.FLAGS
@@ -49,7 +50,7 @@ def run_train(*arguments: str) -> None:
 def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any]:
     """Trains and measures one seed, as far as that is not done; returns its line."""
     if not (run / "result.json").exists():
-        run_train(*settings, f"--task={FLAGS.task}", f"--seed={seed}", f"--logdir={run}")
+        run_train(*settings, f"--seed={seed}", f"--logdir={run}")
     if not (run / "eval.json").exists():
         run_train("--mode=eval", f"--logdir={run}")
     result, records = (
@@ -82,25 +83,13 @@ def value_of(event: Any) -> float:
     return float(f"{float(tensor_util.make_ndarray(event.tensor_proto)):.4g}")
 
 
-def settings_now(settings: list[str]) -> list[dict[str, Any]]:
-    """The flags that train.py has with these settings, whatever the seed, and their defaults."""
-    command = (
-        "import json, sys; from configs import command_line as c; c.parse(sys.argv);"
-        " values = c.flag_values(*c.GROUPS);"
-        " print(json.dumps([values, {name: c.FLAGS[name].default for name in values}]))"
-    )
-    arguments = [sys.executable, "-c", command, *settings, f"--task={FLAGS.task}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    finished = subprocess.run(arguments, env=environment, capture_output=True, text=True)
-    if finished.returncode != 0:
-        said = finished.stderr.strip().splitlines()[-1]
-        sys.exit(f"seeds.py: {said.removeprefix('configs.command_line.BadInput: ')}")
-    return json.loads(finished.stdout)
-
-
 def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
     """Ends the benchmark where the seeds that are done were trained with other settings."""
-    now, defaults = settings_now(settings)
+    try:
+        now = command_line.flags_of(["train.py", *settings])
+    except BadInput as error:
+        sys.exit(f"seeds.py: {error}")
+    defaults = flagfiles.settings_of(flagfiles.define(now["task"]))
     for path in sorted(folder.glob("*/result.json")):
         # Before there was a flag, runs were made with what is its default.
         then = {**defaults, **json.loads(path.read_text(encoding="utf-8"))["flags"]}
@@ -141,21 +130,37 @@ def row(name: str, values: list[float], form: str) -> list[str]:
     return [name, *(f"{value:{form}}" for value in [*values, statistics.median(values)])]
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # TensorBoard tells of every file that it opens.
-    folder = pathlib.Path(os.path.expanduser(FLAGS.folder)) / FLAGS.task
-    check_settings(folder, argv[1:])
+def measure_seeds(
+    task: str, seeds: range, folder: pathlib.Path, settings: list[str]
+) -> list[dict[str, Any]]:
+    """Trains and measures seeds, as far as that is not done; returns their lines, and keeps them.
+
+    Args:
+        task: The task's name.
+        seeds: The seeds.
+        folder: Where the runs of all tasks are.
+        settings: More flags of train.py.
+    """
+    folder, settings = folder / task, [*settings, f"--task={task}"]
+    check_settings(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "seeds.jsonl"
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     by_seed = {line["seed"]: line for line in map(json.loads, before)}
-    seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
     for seed in seeds:
-        by_seed[seed] = measured(folder / str(seed), seed, argv[1:])
+        by_seed[seed] = measured(folder / str(seed), seed, settings)
         text = "".join(json.dumps(by_seed[each]) + "\n" for each in sorted(by_seed))
         path.write_text(text, encoding="utf-8")
+    return [by_seed[seed] for seed in seeds]
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # TensorBoard tells of every file that it opens.
+    seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
+    folder = pathlib.Path(os.path.expanduser(FLAGS.folder))
+    lines = measure_seeds(FLAGS.task, seeds, folder, argv[1:])
     said = f"{FLAGS.task}, {FLAGS.seeds} seeds from {FLAGS.first_seed} on"
-    print(f"\n{said} {' '.join(argv[1:])}\n\n{table([by_seed[seed] for seed in seeds])}")
+    print(f"\n{said} {' '.join(argv[1:])}\n\n{table(lines)}")
 
 
 if __name__ == "__main__":

@@ -12,23 +12,19 @@ import pathlib
 import sys
 import time
 
-from absl import app
-
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from configs import building, command_line
+from training import BadInput, command_line, models
 
 _WARM_UP, _STEPS = 10, 200
 
 
 def main(argv: list[str]) -> None:
-    if argv[1:]:
-        sys.exit(f"waiting.py: unexpected argument {argv[1]!r}: flags begin with --.")
-    flags = building.FLAGS
-    task = building.make_task()
-    _, trainer = building.make_models(task, ends=[1])  # One step a call.
-    training = task.training(flags.batch_size, flags.seed, mix_lengths=flags.mix_lengths)
-    batches = iter(building.with_steps(training))
+    settings = command_line.parse(argv, __doc__).settings
+    task = settings.made_task
+    _, trainer = models.make_models(settings, ends=[1])  # One step a call.
+    training = task.training(settings.batch_size, settings.seed, mix_lengths=settings.mix_lengths)
+    batches = iter(models.with_steps(training))
     waited = stepped = 0.0
     for number in range(-_WARM_UP, _STEPS):
         start = time.perf_counter()
@@ -40,13 +36,13 @@ def main(argv: list[str]) -> None:
             stepped += time.perf_counter() - there
     share, step = waited / (waited + stepped), 1e3 * (waited + stepped) / _STEPS
     print(
-        f"{flags.task}, batches of {flags.batch_size}: a step takes {step:.1f} ms,"
+        f"{settings.task_name}, batches of {settings.batch_size}: a step takes {step:.1f} ms,"
         f" {share:.1%} of it waiting for data"
     )
 
 
 if __name__ == "__main__":
     try:
-        app.run(main, flags_parser=command_line.parse)
-    except command_line.BadInput as error:
+        main(sys.argv)
+    except BadInput as error:
         sys.exit(f"waiting.py: {error}")

@@ -1,6 +1,9 @@
 """Neural Turing Machines for Keras."""
 
-from ntm_keras.labels import InstanceAccuracy, LabelCrossentropy, LaterError
+import importlib
+from typing import Any
+
+from ntm_keras.label_metrics import InstanceAccuracy, LabelCrossentropy, LaterError
 from ntm_keras.machine import MemoryCell, MemoryLayer
 from ntm_keras.mann import MANN, MANNCell, MANNState, MANNTrace
 from ntm_keras.metrics import (
@@ -43,3 +46,9 @@ __all__ = [
     "trace",
     "trace_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("callbacks", "pictures"):
+        return importlib.import_module(f"ntm_keras.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

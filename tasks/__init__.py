@@ -18,3 +18,18 @@ TASKS = {
 def task_class(name: str) -> type[Task]:
     """The class of the task of this name."""
     return getattr(importlib.import_module(f"tasks.{name}"), TASKS[name])
+
+
+def name_of(task: Task) -> str:
+    """The name of a task's class in the table.
+
+    Raises:
+        ValueError: It is not in the table.
+    """
+    for name in TASKS:
+        if type(task) is task_class(name):
+            return name
+    raise ValueError(
+        "task must be of a class in the table of tasks/__init__.py. "
+        f"Received: an object of {type(task).__name__}"
+    )

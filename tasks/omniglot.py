@@ -229,7 +229,7 @@ class Omniglot(Task):
     ) -> dict[str, tuple[Any, str]]:
         import tensorflow as tf
 
-        from ntm_keras.labels import letters
+        from ntm_keras.label_metrics import letters
         from ntm_keras.pictures import heatmap, stack
 
         def over_time(labels):
@@ -250,7 +250,7 @@ class Omniglot(Task):
     def as_text(
         self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
     ) -> str:
-        from ntm_keras.labels import instance_numbers, letters
+        from ntm_keras.label_metrics import instance_numbers, letters
 
         def written(labels):
             for label in letters(labels[:1], self._places)[0].numpy().argmax(axis=-1):

@@ -7,52 +7,17 @@ print its help, without waiting for it.
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from tasks.fields import LARGEST, checked, choice, limit, text
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+__all__ = ["LARGEST", "Task", "choice", "limit", "parse_numbers", "pick", "text", "where"]
+
 _STREAMS = {"training": 0, "validation": 1, "test": 2, "evaluation": 3, "report": 4}
-
-
-# No limit is larger, and no sequence longer: larger numbers are slips of the hand.
-LARGEST = 100_000
-
-
-def limit(default: int, description: str, at_least: int = 1, at_most: int = LARGEST) -> Any:
-    """A field of a task that the command line offers as a flag of the same name."""
-    bounds = {"at_least": at_least, "at_most": at_most}
-    return dataclasses.field(default=default, metadata={"description": description, **bounds})
-
-
-def choice(allowed: list[str], description: str) -> Any:
-    """A field that is one of these words, by default the first, and a flag like `limit`."""
-    return dataclasses.field(
-        default=allowed[0], metadata={"description": description, "allowed": allowed}
-    )
-
-
-def text(description: str) -> Any:
-    """A field that is any text, by default none, and a flag like `limit`."""
-    return dataclasses.field(default="", metadata={"description": description})
-
-
-def _check_value(field: dataclasses.Field, value: Any) -> None:
-    """Refuses what the field of a task cannot be."""
-    given = field.metadata
-    if "allowed" in given and value not in given["allowed"]:
-        raise ValueError(f"{field.name} must be one of {given['allowed']}. Received: {value!r}")
-    if "at_least" in given:
-        low, high = given["at_least"], given["at_most"]
-        is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not (is_whole and low <= value <= high):
-            raise ValueError(
-                f"{field.name} must be a whole number from {low} to {high}. Received: {value!r}"
-            )
-    if not given.keys() & {"allowed", "at_least"} and not isinstance(value, str):
-        raise ValueError(f"{field.name} must be a string. Received: {value!r}")
 
 
 def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tuple[int, ...]:
@@ -93,7 +58,7 @@ class Task:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            _check_value(field, getattr(self, field.name))
+            checked(field, getattr(self, field.name))
         if self.longest_time > LARGEST:
             raise ValueError(
                 f"a sequence has at most {LARGEST} steps. Received: {self}, which allows"

@@ -1,18 +1,13 @@
 """Whatever the command line and the flagfiles hold: it works, or one line says what is wrong."""
 
-import pathlib
-
 import little_omniglot
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_train import ROOT, assert_refused, run_train
+from runs import ROOT, complaint, flags_of
 
-import train
-from configs import command_line
 from tasks import TASKS
+from training import flagfiles
 
 # For every kind of flag what it can never mean.
 NO_NUMBER = ["", " ", "ten", "1,5", "1 2", "[]", "None", "½", "☃", "--steps=1", "%d", "nan", "inf"]
@@ -56,23 +51,11 @@ def needed(tmp_path_factory):
     return {"omniglot": [f"--omniglot={folder}"]}
 
 
-def complaint(*arguments):
-    """What train.py says against a command line; None where a run would begin."""
-    with flagsaver.flagsaver():
-        try:
-            train.checked_task(command_line.parse(["train.py", *arguments]))
-        except command_line.BadInput as error:
-            return str(error)
-    return None
-
-
 def flags_of_task(task):
-    with flagsaver.flagsaver():
-        command_line.parse(["train.py", f"--task={task}"])
-        by_group = flags.FLAGS.flags_by_module_dict()
-        return {
-            flag.name: flag.flag_type() for group in command_line.GROUPS for flag in by_group[group]
-        }
+    """The kind of every flag of a task's runs, by its name."""
+    values = flagfiles.define(task)
+    names = {*flagfiles.settings_of(values), *flagfiles.OF_ONE_COMMAND}
+    return {name: values[name].flag_type() for name in sorted(names)}
 
 
 def all_flags():
@@ -93,9 +76,7 @@ def test_there_are_hundreds_of_cases():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_flag_s_own_value_is_accepted(task, needed):
-    with flagsaver.flagsaver():
-        command_line.parse(["train.py", f"--task={task}"])
-        values = command_line.flag_values(*command_line.GROUPS)
+    values = flags_of(f"--task={task}")
     arguments = [f"--{name}={value}" for name, value in values.items() if value is not None]
     assert len(arguments) > 30
     assert complaint(*arguments, *needed.get(task, [])) is None
@@ -154,30 +135,10 @@ def test_no_flagfile_fails_obscurely(flagfile, content):
 
 
 def test_a_flagfile_that_was_cut_short_works_or_is_named(flagfile):
-    content = (pathlib.Path(train.__file__).parent / "configs" / "copy.cfg").read_bytes()
+    content = (ROOT / "configs" / "copy.cfg").read_bytes()
     said = [complaint(flagfile(content[:length])) for length in range(len(content))]
     assert None in said  # cut between two lines
     complaints = [each for each in said if each is not None]
     assert len(complaints) > 100
     for each in complaints:
         assert "run.cfg" in each and "\n" not in each
-
-
-def test_a_run_of_a_version_with_other_flags_is_refused(empty_folder, tmp_path_factory):
-    logdir = tmp_path_factory.mktemp("runs")
-    (logdir / "flags.cfg").write_text("--task=copy\n--flag_of_the_future=1\n")
-    before = sorted(logdir.iterdir())
-    finished = run_train(f"--logdir={logdir}")
-    assert_refused(finished, "flag_of_the_future", str(logdir / "flags.cfg"))
-    assert sorted(logdir.iterdir()) == before
-
-
-def test_bytes_that_are_no_text_are_refused():
-    assert_refused(run_train(b"--task=\xff\xfe".decode("utf-8", "surrogateescape")), "task")
-
-
-def test_a_file_is_no_folder_of_a_run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "file"
-    path.write_text("content")
-    assert_refused(run_train(f"--logdir={path}", cwd=ROOT), str(path), "cannot be written")
-    assert path.read_text() == "content"

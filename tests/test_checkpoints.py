@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import run_folder
 from ntm_keras import NTM, NoisyModel
-from ntm_keras.callbacks import Checkpoints, ShowAveragedWeights, StopAfter
+from ntm_keras.callbacks import Checkpoints, SwapAveragedWeights
 from ntm_keras.keras_compat import IS_KERAS_2, keras
+from training import run_folder
 
 INPUTS = np.linspace(-1, 1, 24).reshape(8, 3).astype("float32")
 TARGETS = INPUTS[:, :2] ** 2
@@ -22,7 +22,7 @@ class Training:
         self.model = NoisyModel(inputs, keras.layers.Dense(2)(inputs), stddev=0.1)
         averaging = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)
         self.model.compile(optimizer or averaging, "mse", jit_compile=xla)
-        self.averages = None if optimizer else ShowAveragedWeights()
+        self.averages = None if optimizer else SwapAveragedWeights()
         self.checkpoints = Checkpoints(
             str(folder), averages=self.averages, **{"seconds": 0.0, **options}
         )
@@ -35,11 +35,7 @@ class Training:
             batch_size=4,
             initial_epoch=step // 2,
             epochs=until // 2,
-            callbacks=[
-                *([self.averages] if self.averages else []),
-                StopAfter(until),
-                self.checkpoints,
-            ],
+            callbacks=[*([self.averages] if self.averages else []), self.checkpoints],
             shuffle=False,
             verbose=0,
         )

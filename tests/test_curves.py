@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from test_train import ROOT
+from runs import ROOT
 
 pytest.importorskip("matplotlib")
 

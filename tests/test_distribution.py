@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
@@ -10,11 +9,11 @@ import time
 
 import numpy as np
 import pytest
-from test_train import TINY
+from runs import ROOT, as_arguments, tiny
 
 from ntm_keras.keras_compat import IS_KERAS_2, keras
+from training import BadInput, train
 
-ROOT = pathlib.Path(__file__).parent.parent
 ON_TWO_DEVICES = """
 import runpy
 import tensorflow as tf
@@ -24,17 +23,19 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 runpy.run_path("train.py", run_name="__main__")
 """
 # Parts of different sizes, and gradients that are clipped: both are those of the whole batch.
-SETTINGS = [
-    *TINY,
-    *("--mix_lengths", "--clip_norm=0.05", "--ema_momentum=0.9", "--learning_rate=1e-2"),
-    *([] if IS_KERAS_2 else ["--xla"]),
-]
+SETTINGS = tiny(
+    mix_lengths=True,
+    clip_norm=0.05,
+    ema_momentum=0.9,
+    learning_rate=1e-2,
+    xla=not IS_KERAS_2,
+)
 ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 does not train with workers")
 
 
 def start(program, *arguments, **environment):
     return subprocess.Popen(
-        [sys.executable, *program, *SETTINGS, *arguments],
+        [sys.executable, *program, *as_arguments(SETTINGS), *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
@@ -75,7 +76,7 @@ def weights(logdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "alone"
-    finish([start(["train.py"], f"--logdir={logdir}")])
+    train(SETTINGS, logdir)
     return weights(logdir)
 
 
@@ -138,20 +139,31 @@ def test_a_batch_that_devices_cannot_share_equally_is_refused_before_anything_is
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("config", ["", '{"cluster": {"worker": ["x:1"]}}'])
-def test_workers_that_are_not_told_of_each_other_are_refused(tmp_path, config):
+def test_workers_that_are_not_told_of_each_other_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "")
+    settings = tiny(distribution_strategy="multi_worker_mirrored")
+    said = "needs the environment variable TF_CONFIG" if IS_KERAS_2 else "Keras 2 can"
+    with pytest.raises(BadInput, match=said):
+        train(settings, tmp_path / "run")
+    if IS_KERAS_2:
+        with pytest.raises(BadInput, match="all workers need the same --logdir"):
+            train(settings)
+    assert not (tmp_path / "run").exists()
+
+
+@ONLY_KERAS_2
+def test_a_worker_that_is_not_told_which_it_is_is_refused(tmp_path):
     arguments = "--distribution_strategy=multi_worker_mirrored", f"--logdir={tmp_path / 'run'}"
+    config = '{"cluster": {"worker": ["x:1"]}}'
     said = refusal([start(["train.py"], *arguments, TF_CONFIG=config)])
-    assert (
-        "needs the environment variable TF_CONFIG" in said if IS_KERAS_2 else "Keras 2 can" in said
-    )
+    assert "needs the environment variable TF_CONFIG" in said
     assert not (tmp_path / "run").exists()
 
 
 @ONLY_KERAS_2
 @pytest.mark.slow
 def test_where_a_worker_dies_the_other_says_so_and_both_go_on_from_the_checkpoint(tmp_path):
-    settings = f"--logdir={tmp_path}", "--checkpoint_seconds=0", "--solved_below=1e-9"
+    settings = f"--logdir={tmp_path}", "--checkpoint_seconds=0"
     first, second = start_workers(*settings, "--steps=100000")
     while not list(tmp_path.glob("checkpoints/*.sha256")):
         assert first.poll() is None

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from test_train import flags_of
+from runs import flags_of
 
 import ntm_keras
 from ntm_keras import callbacks

@@ -3,8 +3,7 @@
 import importlib.util
 
 import pytest
-from test_callbacks import events
-from test_train import ROOT
+from runs import ROOT, events
 
 from ntm_keras.keras_compat import IS_KERAS_2
 

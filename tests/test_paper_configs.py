@@ -3,12 +3,10 @@
 import math
 
 import pytest
-from absl.testing import flagsaver
-from test_train import ROOT, flags_of
+from runs import ROOT, parse
 
-from configs import building, command_line
 from ntm_keras.keras_compat import keras
-from tasks import task_class
+from training import models
 
 # Trained numbers: those of our networks, and those in the paper's tables.
 #
@@ -49,19 +47,9 @@ def test_there_are_settings_of_three_models_for_every_task():
 
 @pytest.mark.parametrize("name", PAPER)
 def test_networks_have_about_as_many_weights_as_the_paper_s(name):
-    values = flags_of(f"--flagfile={config(name)}")
-    building.FLAGS.mark_as_parsed()
-    of_network = {
-        flag: values[flag]
-        for flag in (
-            "model",
-            *building.flag_values(command_line.MACHINE, command_line.NTM, command_line.LSTM),
-        )
-    }
-    task = task_class(values["task"])()
-    with flagsaver.flagsaver(**of_network):
-        inputs = keras.Input([None, task.input_width])
-        model = keras.Model(inputs, building.answers(building.make_layers(task), inputs))
+    settings = parse(f"--flagfile={config(name)}").settings
+    inputs = keras.Input([None, settings.made_task.input_width])
+    model = keras.Model(inputs, models.answers(models.make_layers(settings), inputs))
     weights = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     ours, paper, _, _ = PAPER[name]
     assert weights == ours
@@ -70,7 +58,7 @@ def test_networks_have_about_as_many_weights_as_the_paper_s(name):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_training_is_that_of_the_paper(name):
-    found = flags_of(f"--flagfile={config(name)}")
+    found = parse(f"--flagfile={config(name)}").settings.as_flags()
     _, _, learning_rate, heads = PAPER[name]
     assert (found["optimizer"], found["learning_rate"]) == ("rmsprop", learning_rate)
     assert (found["clip_value"], found["clip_norm"], found["batch_size"]) == (10, 0, 1)

@@ -1,29 +1,32 @@
-"""benchmarks/picture.py, run as a user runs it."""
+"""The benchmark that draws a trained machine at work."""
 
 import shutil
 import subprocess
 import sys
 
 import little_omniglot
+import numpy as np
 import pytest
 import tensorflow as tf
-from test_train import QUICK, ROOT, run_train
+from runs import ROOT, benchmark, tiny
 
 from ntm_keras.keras_compat import IS_KERAS_2
+from tasks.omniglot import Omniglot
+from training import train
+
+SHORT = {"steps": 2, "validate_every": 2}
 
 
 def draw(*arguments):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "picture.py"), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-    )
+    return benchmark("picture").draw(*arguments)
 
 
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
 def test_readme_s_picture_is_drawn_from_the_trained_machine(tmp_path):
     path = tmp_path / "copy.png"
-    finished = draw(f"--logdir={ROOT / 'pretrained' / 'copy'}", "--size=20", f"--output={path}")
+    arguments = f"--logdir={ROOT / 'pretrained' / 'copy'}", "--size=20", f"--output={path}"
+    command = [sys.executable, str(ROOT / "benchmarks" / "picture.py"), *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     found, expected = (
         tf.io.decode_png(tf.io.read_file(str(each))) for each in (path, ROOT / "docs" / "copy.png")
@@ -34,36 +37,27 @@ def test_readme_s_picture_is_drawn_from_the_trained_machine(tmp_path):
 
 
 def test_the_picture_of_a_mann_is_drawn(tmp_path):
-    machine = "--model=mann", "--memory_size=8", "--head_num=2", "--max_length=3", "--eval_sizes=2"
-    assert run_train(*machine, *QUICK.split(), f"--logdir={tmp_path / 'run'}").returncode == 0
-    path = tmp_path / "picture.png"
-    finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
-    assert finished.returncode == 0, finished.stderr
-    assert path.read_bytes().startswith(b"\x89PNG")
+    train(tiny(model="mann", head_num=2, **SHORT), tmp_path)
+    picture = draw(tmp_path)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
 
 
 def test_the_picture_of_an_episode_of_drawings_is_drawn(tmp_path):
     drawings = little_omniglot.write(tmp_path / "drawings")
-    episode = f"--omniglot={drawings}", "--task=omniglot", "--classes=3", "--length=9"
-    machine = "--memory_size=16", "--head_num=2", f"--logdir={tmp_path / 'run'}"
-    assert run_train(*episode, *machine, *QUICK.split()).returncode == 0
-    path = tmp_path / "picture.png"
-    finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
-    assert finished.returncode == 0, finished.stderr
-    _, width, _ = tf.io.decode_png(path.read_bytes()).shape
-    assert width == 9 * 20
+    task = Omniglot(omniglot=str(drawings), classes=3, length=9)
+    settings = tiny(task=task, model="mann", head_num=2, memory_size=16, eval_sizes=None, **SHORT)
+    train(settings, tmp_path / "run")
+    assert draw(tmp_path / "run").shape[1] == 9 * 20
     shutil.rmtree(drawings)
-    finished = draw(f"--logdir={tmp_path / 'run'}", f"--output={path}")
-    assert finished.returncode == 1 and "drawings does not exist" in finished.stderr
-    assert "Traceback" not in finished.stderr
+    with pytest.raises(ValueError, match="drawings does not exist"):
+        draw(tmp_path / "run")
 
 
-def test_what_holds_no_machine_is_refused(tmp_path):
-    logdir, output = tmp_path / "run", f"--output={tmp_path / 'picture.png'}"
-    finished = draw(f"--logdir={logdir}", output)
-    assert finished.returncode == 1 and "not the folder of a finished run" in finished.stderr
-    network = "--model=lstm", "--lstm_units=6", "--max_length=3", "--eval_sizes=2"
-    assert run_train(*network, *QUICK.split(), f"--logdir={logdir}").returncode == 0
-    finished = draw(f"--logdir={logdir}", output)
-    assert finished.returncode == 1 and "no machine with a memory" in finished.stderr
-    assert "Traceback" not in finished.stderr
+def test_a_folder_without_a_machine_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="not the folder of a finished run"):
+        draw(tmp_path)
+    train(tiny(model="lstm", lstm_units=6, **SHORT), tmp_path)
+    with pytest.raises(ValueError, match="no machine with a memory"):
+        draw(tmp_path)
+    with pytest.raises(ValueError, match="--size=x"):
+        draw(tmp_path, "x")

@@ -9,7 +9,7 @@ import zipfile
 import little_omniglot
 import pytest
 import tensorflow as tf
-from test_train import ROOT, flags_of
+from runs import ROOT, flags_of
 
 import ntm_keras  # noqa: F401  registers what the machines are made of
 from ntm_keras.keras_compat import IS_KERAS_2, keras

@@ -1,5 +1,8 @@
-"""Runs that are stopped and go on, as a user sees them."""
+"""Runs that are stopped and go on."""
 
+import contextlib
+import dataclasses
+import io
 import json
 import signal
 import subprocess
@@ -8,17 +11,35 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_callbacks import events
-from test_train import ROOT, TINY, assert_refused, run_train
+from runs import ROOT, as_arguments, events, tiny
 
-LONG = [*TINY, "--steps=56", "--checkpoint_seconds=0", "--ema_momentum=0.9"]
-LONG += ["--weight_noise=0.01", "--validate_every=14"]
+from ntm_keras.keras_compat import keras
+from training import StoppedBySignalError, train
+
+# It keeps its state after every validation.
+LONG = tiny(
+    steps=56,
+    validate_every=14,
+    checkpoint_seconds=0,
+    ema_momentum=0.9,
+    weight_noise=0.01,
+)
 
 
-def run_until(line, number, *arguments):
+def trained(settings, logdir, **options):
+    """What a training returns, and what it prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        result = train(settings, logdir, **options)
+    return result, printed.getvalue()
+
+
+def killed(line, number, logdir):
     """Runs train.py, and sends it a signal when it prints this line; returns status and output."""
-    command = [sys.executable, "-u", str(ROOT / "train.py"), *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-u", str(ROOT / "train.py"), *as_arguments(LONG)]
+    process = subprocess.Popen(
+        [*command, f"--logdir={logdir}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     printed = []
     for printed_line in process.stdout:
         printed.append(printed_line)
@@ -28,7 +49,7 @@ def run_until(line, number, *arguments):
 
 
 def last_state(logdir):
-    """All variables of the last checkpoint, by their names, but for the time it took."""
+    """All variables of the last checkpoint, by their names, except the seconds that it took."""
     path = max((logdir / "checkpoints").glob("*.index"))
     reader = tf.train.load_checkpoint(str(path.with_suffix("")))
     names = reader.get_variable_to_shape_map()
@@ -40,7 +61,7 @@ def last_state(logdir):
 def whole(tmp_path_factory):
     """A run that was never stopped."""
     logdir = tmp_path_factory.mktemp("runs") / "whole"
-    assert run_train(*LONG, f"--logdir={logdir}").returncode == 0
+    trained(LONG, logdir)
     return logdir
 
 
@@ -48,19 +69,17 @@ def whole(tmp_path_factory):
 def stopped(tmp_path_factory):
     """The same run, stopped in its second epoch, killed in its last, and brought to its end."""
     logdir = tmp_path_factory.mktemp("runs") / "stopped"
-    status, printed = run_until("Epoch 2", signal.SIGTERM, *LONG, f"--logdir={logdir}")
+    status, printed = killed("Epoch 2", signal.SIGTERM, logdir)
     assert status == 128 + signal.SIGTERM
     assert "SIGTERM: stopping after the steps at hand; once more ends at once." in printed
     assert "Stopped by SIGTERM after" in printed and f"--logdir={logdir}" in printed
-    status, _ = run_until("Epoch 4", signal.SIGKILL, f"--logdir={logdir}")
+    status, _ = killed("Epoch 4", signal.SIGKILL, logdir)
     assert status == -signal.SIGKILL
-    finished = run_train(f"--logdir={logdir}")
-    assert finished.returncode == 0, finished.stderr
-    return logdir, finished.stdout
+    return logdir, *trained(LONG, logdir)
 
 
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, stopped):
-    logdir, _ = stopped
+    logdir, _, _ = stopped
     expected, found = last_state(whole), last_state(logdir)
     assert expected.keys() == found.keys() and len(expected) > 40
     for name, value in expected.items():
@@ -68,7 +87,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, stopped):
 
 
 def test_its_validations_are_those_of_a_run_that_was_not(whole, stopped):
-    logdir, _ = stopped
+    logdir, _, _ = stopped
     # Sizes are also measured where a run goes on from: these are not compared.
     expected, found = (
         sorted(event for event in events(each / "validation") if "_at_size" not in event[0])
@@ -79,47 +98,47 @@ def test_its_validations_are_those_of_a_run_that_was_not(whole, stopped):
 
 
 def test_its_result_counts_the_seconds_of_all_parts(whole, stopped):
-    logdir, _ = stopped
-    expected, found = (json.loads((each / "result.json").read_text()) for each in (whole, logdir))
+    _, found, _ = stopped
+    expected = json.loads((whole / "result.json").read_text())
     assert found["seconds"] > expected["seconds"]
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 
 
 def test_a_finished_run_only_tells_its_result_again(stopped):
-    logdir, printed = stopped
-    again = run_train(*LONG, f"--logdir={logdir}")
-    assert again.returncode == 0 and "Epoch" not in again.stdout
+    logdir, result, printed = stopped
+    again, said = trained(LONG, logdir)
+    assert "Epoch" not in said
     told = "On fresh sequences:"
-    assert again.stdout.split(told)[1] == printed.split(told)[1]
-
-
-def test_flags_that_make_another_run_are_refused_by_name(whole):
-    finished = run_train(*LONG, f"--logdir={whole}", "--seed=7", "--rnn_size=9")
-    assert_refused(finished, "--seed=7 (the run has 0)", "--rnn_size=9 (the run has 6)", str(whole))
-
-
-def test_fewer_steps_than_were_made_are_refused(whole):
-    settings = (whole / "flags.cfg").read_text()
-    assert_refused(run_train(f"--logdir={whole}", "--steps=20"), "--steps=20", "has made 56")
-    assert (whole / "flags.cfg").read_text() == settings
+    assert said.split(told)[1] == printed.split(told)[1]
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 
 def test_a_run_may_go_on_for_longer_and_be_started_anew(stopped):
-    logdir, _ = stopped
-    longer = run_train(f"--logdir={logdir}", "--steps=61", "--validate_every=5")
-    assert longer.returncode == 0 and "on from step 56" in longer.stdout
-    assert json.loads((logdir / "result.json").read_text())["steps"] == 61
-    anew = run_train(*LONG, f"--logdir={logdir}", "--overwrite", "--steps=14", "--seed=7")
-    assert anew.returncode == 0 and "on from step" not in anew.stdout
-    assert json.loads((logdir / "result.json").read_text())["steps"] == 14
+    logdir, _, _ = stopped
+    result, printed = trained(dataclasses.replace(LONG, steps=61, validate_every=5), logdir)
+    assert "on from step 56" in printed and result["steps"] == 61
+    anew = dataclasses.replace(LONG, steps=14, seed=7)
+    result, printed = trained(anew, logdir, overwrite=True)
+    assert "on from step" not in printed and result["steps"] == 14
+    assert json.loads((logdir / "result.json").read_text()) == result
     assert len(list((logdir / "checkpoints").glob("*.sha256"))) == 1
 
 
-def test_damaged_checkpoints_are_told_in_one_line(whole, tmp_path):
-    logdir = tmp_path / "run"
-    (logdir / "checkpoints").mkdir(parents=True)
-    (logdir / "flags.cfg").write_bytes((whole / "flags.cfg").read_bytes())
-    (logdir / "checkpoints" / "step-000000010.sha256").write_text("nonsense")
-    finished = run_train(f"--logdir={logdir}")
-    assert finished.returncode == 1 and "Traceback" not in finished.stderr
-    assert "all checkpoints in" in finished.stderr and "--overwrite" in finished.stderr
+class Interrupts(keras.callbacks.Callback):
+    """Sends a signal after a step, as Ctrl-C in a notebook does."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_training_in_a_notebook_that_was_interrupted_can_go_on(tmp_path, monkeypatch):
+    handler = signal.getsignal(signal.SIGINT)
+    settings = tiny(steps=4, validate_every=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("training.run._logs", lambda *arguments: [Interrupts()])
+        with pytest.raises(StoppedBySignalError, match="(?s)SIGINT after 2 .*from step 2:"):
+            train(settings, tmp_path)
+        assert signal.getsignal(signal.SIGINT) is handler
+        _, printed = trained(settings, tmp_path)
+    assert "on from step 2" in printed

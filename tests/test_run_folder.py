@@ -6,11 +6,9 @@ import textwrap
 
 import pytest
 import tensorflow as tf
-from test_callbacks import events
-from test_train import ROOT
+from runs import ROOT, events, tiny
 
-from configs import run_folder
-from configs.command_line import BadInput
+from training import BadInput, run_folder, tensorboard
 
 
 def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path, monkeypatch):
@@ -22,30 +20,35 @@ def test_runs_that_begin_at_once_have_folders_of_their_own(tmp_path, monkeypatch
 
 
 def test_a_folder_has_one_writer(tmp_path):
-    lock = run_folder.claim(str(tmp_path))
-    with pytest.raises(BadInput, match=f"another run, process {os.getpid()}"):
-        run_folder.claim(str(tmp_path))
-    lock.close()
+    with run_folder.claim(str(tmp_path)):
+        with pytest.raises(BadInput, match=f"another run, process {os.getpid()}"):
+            with run_folder.claim(str(tmp_path)):
+                pass
+    with run_folder.claim(str(tmp_path)):
+        pass
 
 
 def test_the_claim_of_a_dead_process_counts_for_nothing(tmp_path):
     program = f"""
         import os, signal
-        from configs import run_folder
-        lock = run_folder.claim({str(tmp_path)!r})
-        os.kill(os.getpid(), signal.SIGKILL)
+        from training import run_folder
+        with run_folder.claim({str(tmp_path)!r}):
+            os.kill(os.getpid(), signal.SIGKILL)
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=ROOT)
     assert killed.returncode == -signal.SIGKILL
     assert (tmp_path / "lock").exists()
-    run_folder.claim(str(tmp_path)).close()
-    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+    with run_folder.claim(str(tmp_path)):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_folder_that_cannot_be_made_cannot_be_claimed(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="cannot be written"):
-        run_folder.claim(str(tmp_path / "file" / "run"))
+    for folder in (tmp_path / "file" / "run", tmp_path / "file"):
+        with pytest.raises(BadInput, match=f"--logdir={folder} cannot be written"):
+            with run_folder.claim(str(folder)):
+                pass
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_a_run_keeps_the_names_of_its_data(tmp_path):
@@ -96,6 +99,21 @@ def test_events_after_a_step_are_forgotten(tmp_path):
     # As a run that was killed may leave it; the second time while it did what is tried here.
     path.write_bytes(path.read_bytes()[:-3])
     path.with_name(f"{path.name}.part").write_bytes(path.read_bytes()[:-3])
-    run_folder.forget_events_after(str(tmp_path), 20)
+    tensorboard.forget_events_after(str(tmp_path), 20)
     assert [step for _, step, _ in events(tmp_path / "train")] == [10, 20]
     assert list((tmp_path / "train").iterdir()) == [path]
+
+
+def test_fewer_steps_than_were_made_are_refused(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000000056.sha256").write_text("")
+    run_folder.check_steps(str(tmp_path), 56)
+    with pytest.raises(BadInput, match="--steps=20: the run in .* has made 56"):
+        run_folder.check_steps(str(tmp_path), 20)
+
+
+def test_the_settings_of_a_run_make_the_same_run(tmp_path):
+    run_folder.write_settings(str(tmp_path), tiny(solved_below=0.5).as_flags())
+    run_folder.check_same_run(str(tmp_path), tiny(steps=9).as_flags(), "train")
+    with pytest.raises(BadInput, match=r"--seed=1 \(the run has 0\). Give another folder"):
+        run_folder.check_same_run(str(tmp_path), tiny(seed=1).as_flags(), "train")

@@ -1,51 +1,54 @@
-"""The benchmark over several seeds, run as a user runs it."""
+"""The benchmark over several seeds."""
 
 import json
 import subprocess
 import sys
 
+import pytest
 import tensorflow as tf
-from test_train import ROOT, TINY, run_train
+from runs import ROOT, as_arguments, benchmark, tiny
+
+import train
+
+TINY = as_arguments(tiny(solved_below=1000, eval_sizes="2,5"))
 
 
-def run_seeds(folder, *settings, seeds=1, first_seed=0):
-    return subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "benchmarks" / "seeds.py"),
-            "--task=copy",
-            f"--seeds={seeds}",
-            f"--first_seed={first_seed}",
-            f"--folder={folder}",
-            "--",
-            *settings,
-        ],
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def run_seeds(tmp_path, monkeypatch):
+    """Measures seeds of copy whose runs are made in this process: the table, the runs made."""
+    seeds, commands = benchmark("seeds"), []
+
+    def run_train(*arguments):
+        commands.append(arguments)
+        train.main(["train.py", *arguments])
+
+    def run_seeds(*settings, seeds_to_measure=range(1)):
+        commands.clear()
+        lines = seeds.measure_seeds("copy", seeds_to_measure, tmp_path, list(settings))
+        return seeds.table(lines), list(commands)
+
+    monkeypatch.setattr(seeds, "run_train", run_train)
+    return run_seeds
 
 
-def test_a_seed_is_trained_and_measured_once(tmp_path):
-    first = run_seeds(tmp_path, *TINY, "--solved_below=1000")
-    assert first.returncode == 0, first.stderr
+def test_a_seed_is_trained_and_measured_once(tmp_path, run_seeds):
+    table, commands = run_seeds(*TINY)
+    assert len(commands) == 2
     (line,) = (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines()
     result = json.loads(line)
     assert result["seed"] == 0 and result["solved"] and result["steps"] == 3
     assert [record["size"] for record in result["sizes"]] == ["2", "5"]
     assert result["validations"]["steps"] == [3]
     assert len(result["validations"]["cost_bits_per_sequence"]) == 1
-    assert "| solved | yes |  |" in first.stdout
-    assert "| steps | 3 | 3 |" in first.stdout
-    assert "| 5: wrong bits | " in first.stdout
-    again = run_seeds(tmp_path, *TINY, "--solved_below=1000")
-    assert again.returncode == 0 and "$ " not in again.stdout
-    assert again.stdout == first.stdout[first.stdout.index("\ncopy, 1 seeds") :]
-    other = run_seeds(tmp_path, *TINY, "--solved_below=1000", "--rnn_size=7")
-    assert other.returncode == 1
-    assert "trained with --rnn_size=6, not 7" in other.stderr
+    assert "| solved | yes |  |" in table
+    assert "| steps | 3 | 3 |" in table
+    assert "| 5: wrong bits | " in table
+    assert run_seeds(*TINY) == (table, [])
+    with pytest.raises(SystemExit, match="trained with --rnn_size=8, not 7"):
+        run_seeds(*TINY, "--rnn_size=7")
 
 
-def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
+def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path, run_seeds):
     for seed, steps in enumerate((1, 4, 2)):
         run = tmp_path / "copy" / str(seed)
         run.mkdir(parents=True)
@@ -64,8 +67,8 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
             tf.summary.scalar("wrong_bits_per_sequence", 0.25, step=1000 * steps)
     defaults = tmp_path / "defaults.cfg"
     defaults.write_text("")
-    finished = run_seeds(tmp_path, f"--flagfile={defaults}", seeds=3)
-    assert finished.stdout.splitlines()[-8:] == [
+    table, commands = run_seeds(f"--flagfile={defaults}", seeds_to_measure=range(3))
+    assert table.splitlines() == [
         "| seed | 0 | 1 | 2 | median |",
         "| --- | --- | --- | --- | --- |",
         "| solved | yes | no | yes |  |",
@@ -75,35 +78,37 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path):
         "| trained sizes: wrong bits | 0.500 | 0.500 | 0.500 | 0.500 |",
         "| 20: wrong bits | 0.125 | 0.500 | 0.250 | 0.250 |",
     ]
+    assert not commands
     lines = (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines()
     assert json.loads(lines[1])["validations"] == {
         "steps": [4000],
         "wrong_bits_per_sequence": [0.25],
     }
-    last_two = run_seeds(tmp_path, f"--flagfile={defaults}", seeds=2, first_seed=1)
-    assert "| seed | 1 | 2 | median |\n" in last_two.stdout
+    last_two, _ = run_seeds(f"--flagfile={defaults}", seeds_to_measure=range(1, 3))
+    assert last_two.startswith("| seed | 1 | 2 | median |\n")
     assert (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines() == lines
-    assert "trained with --batch_size=32, not 16" in run_seeds(tmp_path).stderr
+    with pytest.raises(SystemExit, match="trained with --batch_size=32, not 16"):
+        run_seeds()
 
 
-def test_a_seed_that_was_stopped_goes_on(tmp_path):
+def test_a_seed_that_was_stopped_goes_on(tmp_path, run_seeds, capsys):
     run = tmp_path / "copy" / "0"
-    assert run_train(*TINY, f"--logdir={run}").returncode == 0
+    train.main(["train.py", *TINY, f"--logdir={run}"])
     (run / "result.json").unlink()
-    finished = run_seeds(tmp_path, *TINY)
-    assert finished.returncode == 0, finished.stderr
-    assert "Epoch" not in finished.stdout
-    assert json.loads((run / "result.json").read_text())["steps"] == 5
+    capsys.readouterr()
+    run_seeds(*TINY)
+    assert "Epoch" not in capsys.readouterr().out
+    assert json.loads((run / "result.json").read_text())["steps"] == 3
 
 
-def test_a_wrong_flag_is_refused_before_training(tmp_path):
-    finished = run_seeds(tmp_path, "--learning_rate=-1")
-    assert finished.returncode == 1
-    assert "learning_rate" in finished.stderr and "Traceback" not in finished.stderr
+def test_a_wrong_flag_is_refused_before_training(run_seeds):
+    with pytest.raises(SystemExit, match="seeds.py: flag --learning_rate=-1"):
+        run_seeds("--learning_rate=-1")
 
 
 def test_it_ends_where_training_is_refused(tmp_path):
-    finished = run_seeds(tmp_path, "--min_length=21")
+    command = [sys.executable, str(ROOT / "benchmarks" / "seeds.py"), f"--folder={tmp_path}"]
+    finished = subprocess.run([*command, "--", "--min_length=21"], capture_output=True, text=True)
     assert finished.returncode == 1
     assert "min_length=21" in finished.stderr and "Traceback" not in finished.stderr
     assert finished.stderr.endswith("seeds.py: train.py failed.\n")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from configs import building
 from tasks import TASKS, task_class
+from training import models
 
 SMALL = {
     "copy": "2",
@@ -129,7 +129,7 @@ def test_no_thread_that_tunes_a_pipeline_is_waited_for_when_an_iterator_ends(mak
         task.training(4, seed=0),
         task.validation(8, 4, seed=0),
         task.evaluation(sizes_of(task)[0], 8, 4, seed=0),
-        building.with_steps(task.training(4, seed=0)),
+        models.with_steps(task.training(4, seed=0)),
     ):
         assert not dataset.options().autotune.enabled
 

@@ -1,23 +1,20 @@
-"""The benchmark that says how long training waits for data, run as a user runs it."""
+"""The benchmark that says how long training waits for data."""
 
 import re
-import subprocess
-import sys
 
-from test_train import ROOT
+import pytest
+from runs import benchmark
 
-COMMAND = [sys.executable, str(ROOT / "benchmarks" / "waiting.py")]
+from training import BadInput
 
 
-def test_it_says_how_long_a_step_takes_and_which_share_of_it_is_waiting():
-    small = ["--max_length=2", "--rnn_size=4", "--memory_size=8", "--batch_size=3"]
-    finished = subprocess.run([*COMMAND, *small], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+def test_it_says_how_long_a_step_takes_and_which_share_of_it_is_waiting(capsys):
+    small = ["--max_length=2", "--rnn_size=4", "--memory_size=8", "--batch_size=3", "--noxla"]
+    benchmark("waiting").main(["waiting.py", *small])
     line = r"copy, batches of 3: a step takes [\d.]+ ms, [\d.]+% of it waiting for data\n"
-    assert re.fullmatch(line, finished.stdout)
+    assert re.fullmatch(line, capsys.readouterr().out)
 
 
-def test_what_is_no_flag_is_refused_in_one_line():
-    finished = subprocess.run([*COMMAND, "task=priority_sort"], capture_output=True, text=True)
-    assert finished.returncode == 1
-    assert finished.stderr.splitlines()[-1].startswith("waiting.py: unexpected argument")
+def test_an_argument_that_is_not_a_flag_is_refused():
+    with pytest.raises(BadInput, match="unexpected argument 'task=priority_sort'"):
+        benchmark("waiting").main(["waiting.py", "task=priority_sort"])

@@ -10,11 +10,11 @@ import numpy as np
 from ntm_keras.keras_compat import keras
 
 
-class ShowAveragedWeights(keras.callbacks.Callback):
-    """Between two epochs gives the model the averaged weights: to validate, to save, to draw.
+class SwapAveragedWeights(keras.callbacks.Callback):
+    """Gives the model the averaged weights between two epochs: to validate, to save, to draw.
 
-    The model's optimizer must average them (`use_ema=True`). This callback has to come before
-    those that are to see them. After training the model keeps them.
+    The model's optimizer must average them (`use_ema=True`). This callback has to come before the
+    callbacks that are to see the averages. After training the model keeps the averages.
 
     Raises:
         ValueError: When training begins: the optimizer does not average.

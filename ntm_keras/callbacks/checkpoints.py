@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import arguments
-from ntm_keras.callbacks.tensorboard import reason
+from ntm_keras.callbacks.images import reason
 from ntm_keras.keras_compat import (
     build_optimizer,
     keras,
@@ -43,8 +43,8 @@ class Checkpoints(keras.callbacks.Callback):
     A state is all variables of the model and of its optimizer, the states of stateful layers, and
     the variables that are given. It is a TensorFlow checkpoint, `step-N.index` and
     `step-N.data-..`, which `tf.train.load_checkpoint` reads, and beside it `step-N.sha256` with the
-    digests of these files, as `sha256sum` writes them. That one is written last: where it is
-    missing or does not fit, there is no state.
+    digests of these files, as `sha256sum` writes them. The digest file is written last: without it,
+    or where it does not fit, a state does not count.
 
     Keras 2's `Dropout` draws from TensorFlow's own generator, which cannot be kept, unless
     `tf.keras.backend.experimental.enable_tf_random_generator()` was called before it was made.
@@ -54,13 +54,13 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: Where to write.
         variables: More variables to keep, by their names.
-        averages: The training's `ShowAveragedWeights`, if there is one: what is kept are the
-            weights themselves.
+        averages: The training's `SwapAveragedWeights`, if there is one: the weights are kept, not
+            their averages.
         seconds: The least time between two states. One is written at the end of an epoch, and of
             training.
 
     Raises:
-        ValueError: `seconds` is no number of at least 0. When training begins: the folder has a
+        ValueError: `seconds` is not a number of at least 0. When training begins: the folder has a
             state of a later step, and it was not restored.
         OSError: In training, when a state cannot be written.
     """
@@ -126,7 +126,7 @@ class Checkpoints(keras.callbacks.Callback):
         unfinished.replace(path.with_suffix(".sha256"))
 
     def _remove(self, name: str) -> None:
-        """Removes the files of a state: first that of its digests, without which it is none."""
+        """Removes the files of a state, the digest file first: without it the state is void."""
         files = [file for file in self._folder.iterdir() if _name_of_state(file) == name]
         for file in sorted(files, key=lambda file: file.suffix != ".sha256"):
             if file.is_dir():
@@ -151,7 +151,7 @@ class Checkpoints(keras.callbacks.Callback):
 
         Raises:
             OSError: A state cannot be read.
-            ValueError: All states are damaged; or the latest is that of another model, or of
+            ValueError: All states are damaged; or the latest belongs to another model, or to
                 another Keras; or the model was not compiled.
         """
         if getattr(model, "optimizer", None) is None:
@@ -184,7 +184,7 @@ class Checkpoints(keras.callbacks.Callback):
                 difference = _difference(kept, self._not_given(variables))
                 if difference:
                     raise ValueError(
-                        f"the checkpoint {path} is that of another model, or of another version of"
+                        f"the checkpoint {path} belongs to another model, or to another version of"
                         f" Keras: {difference}"
                     )
                 self._state(variables).read(prefix).assert_consumed()
@@ -197,11 +197,11 @@ class Checkpoints(keras.callbacks.Callback):
             raise OSError(f"{path} cannot be read: {reason(error)}") from error
 
     def _others(self) -> list[tf.Variable]:
-        """What is kept beside the variables of the model and its optimizer, and is not given."""
+        """The variables to keep beside the model's, the optimizer's and the given ones."""
         return list(self._not_given(other_variables_of(self.model)).values())
 
     def _not_given(self, variables: list[tf.Variable]) -> dict[str, tf.Variable]:
-        """By their names in a checkpoint those that are not among the given ones."""
+        """The variables that are not among the given ones, by their names in a checkpoint."""
         given = {id(variable) for variable in self._variables.values()}
         return {
             _KEY.format(index): variable
@@ -229,7 +229,7 @@ def _as_tensorflow_reads(path: pathlib.Path) -> Iterator[str]:
 
 
 def _difference(kept: Any, variables: dict[str, tf.Variable]) -> str:
-    """How a model's variables differ from those of a checkpoint; empty: they do not."""
+    """How a model's variables differ from a checkpoint's; empty if they do not."""
     shapes, dtypes = kept.get_variable_to_shape_map(), kept.get_variable_to_dtype_map()
     number = sum(name.startswith("variables/") for name in shapes)
     if number != len(variables):
@@ -246,7 +246,7 @@ def _difference(kept: Any, variables: dict[str, tf.Variable]) -> str:
 
 
 def _name_of_state(file: pathlib.Path) -> str:
-    """The name of the state of which a file is a part; empty: of none."""
+    """The name of the state that a file is a part of; empty if it is not a part of one."""
     match = _FILE.match(file.name)
     return match.group(1) if match else ""
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from ntm_keras import arguments
-from ntm_keras.callbacks.monitor import monitored
+from ntm_keras.callbacks import GuardGradients
 from ntm_keras.keras_compat import keras, training_step
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Ends training after so many steps, in the middle of an epoch if need be.
-
-    Args:
-        steps: Training steps since the optimizer was made.
-
-    Raises:
-        ValueError: `steps` is no positive integer.
-    """
+    """Ends training after so many steps of the optimizer, in the middle of an epoch if need be."""
 
     def __init__(self, steps: int):
         super().__init__()
-        self._steps = arguments.integer("steps", steps, at_least=1)
+        self._steps = steps
 
     def on_train_batch_end(self, batch, logs=None):
         if training_step(self.model) >= self._steps:
@@ -43,31 +38,21 @@ class StopWhenSolved(keras.callbacks.Callback):
     Args:
         below: The threshold.
         test: Called with the number of training steps; returns what is compared with `below`.
-        monitor: What of the logs is compared with `below`. An epoch without it is not passed, and
-            a warning says so.
+        monitor: Which of the logs is compared with `below`.
         times: How many validations in a row must be below it before the test is made.
-
-    Raises:
-        ValueError: `below` is no number, `test` no function, or `times` no positive integer.
     """
 
-    def __init__(
-        self,
-        below: float,
-        test: Callable[[int], float],
-        monitor: str = "val_wrong_bits_per_sequence",
-        times: int = 1,
-    ):
+    def __init__(self, below: float, test: Callable[[int], float], monitor: str, times: int = 1):
         super().__init__()
-        self._below = arguments.number("below", below)
-        self._test = arguments.function("test", test)
+        self._below = below
+        self._test = test
         self._monitor = monitor
-        self._times = arguments.integer("times", times, at_least=1)
+        self._times = times
         # What a checkpoint has to keep.
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
     def on_epoch_end(self, epoch, logs=None):
-        passes = monitored(self._monitor, logs) < self._below
+        passes = logs[self._monitor] < self._below
         passed = self.variables["passed_in_a_row"]
         passed.assign(passed + 1 if passes else 0)
         if self.is_solved(training_step(self.model)):
@@ -84,15 +69,12 @@ class RunTime(keras.callbacks.Callback):
     """Counts the seconds of a training, whatever number of processes it took.
 
     Args:
-        started: When this process started, by `time.perf_counter`.
-
-    Raises:
-        ValueError: `started` is no number.
+        started: When this process, or this call, started, by `time.perf_counter`.
     """
 
     def __init__(self, started: float):
         super().__init__()
-        self._since = arguments.number("started", started)
+        self._since = started
         # What a checkpoint has to keep.
         self.variables = {"seconds": tf.Variable(0.0, trainable=False, dtype=tf.float64)}
 
@@ -114,8 +96,8 @@ class RunTime(keras.callbacks.Callback):
         return float(self.variables["seconds"])
 
 
-class StoppedBySignalError(Exception):
-    """Training was asked to end; `number` is the signal's."""
+class SignalReceivedError(Exception):
+    """Training ended because of a signal, `number`."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -125,26 +107,28 @@ class StoppedBySignalError(Exception):
 class StopOnSignal(keras.callbacks.Callback):
     """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
 
-    After the last step of an epoch, where Keras knows which is the last, its validation is waited
-    for. It has to come after the callbacks whose work is to be done by then. When training ends,
-    signals mean what they did before; not when it ends by an exception of another callback.
+    After the last step of an epoch its validation is waited for. It has to come after the callbacks
+    whose work is to be done by then. When training ends, signals mean what they did before; where
+    it ends by an exception of another callback, `on_train_end` has to be called for that. Python
+    allows only the main thread to catch signals: in another one this callback does nothing.
 
     Args:
         save: Called before training ends.
 
     Raises:
-        ValueError: `save` is no function.
-        StoppedBySignalError: In training, after a signal.
+        SignalReceivedError: In training, after a signal.
     """
 
     def __init__(self, save: Callable[[], None]):
         super().__init__()
-        self._save = arguments.function("save", save)
+        self._save = save
         self._received: int | None = None
         self._handlers: dict[int, Any] = {}
         self._epoch_began = 0
 
     def on_train_begin(self, logs=None):
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._receive)
 
@@ -164,11 +148,12 @@ class StopOnSignal(keras.callbacks.Callback):
             self._save()
             self.on_train_end()
             received, self._received = self._received, None
-            raise StoppedBySignalError(received)
+            raise SignalReceivedError(received)
 
     def on_train_end(self, logs=None):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        self._handlers = {}
 
     def _receive(self, number: int, frame: Any) -> None:
         self._received = number
@@ -176,3 +161,57 @@ class StopOnSignal(keras.callbacks.Callback):
         print(f"\n{name}: stopping after the steps at hand; once more ends at once.", flush=True)
         for each in self._handlers:
             signal.signal(each, signal.SIG_DFL)
+
+
+class NonFiniteLossError(Exception):
+    """The loss became NaN or infinite."""
+
+
+class StopWhenNotFinite(keras.callbacks.Callback):
+    """Ends training when its loss is no longer finite, and says what went first.
+
+    It has to come before the callbacks that save.
+
+    Args:
+        guard: The training's, which knows the first gradient that overflowed.
+
+    Raises:
+        NonFiniteLossError: In training, when loss or validation loss is NaN or infinite.
+    """
+
+    def __init__(self, guard: GuardGradients):
+        super().__init__()
+        self._guard = guard
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check("loss", logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check("loss", logs)
+        self._check("val_loss", logs)
+
+    def _check(self, name: str, logs: Any) -> None:
+        value = (logs or {}).get(name, 0.0)
+        if not math.isfinite(value):
+            step = training_step(self.model)
+            raise NonFiniteLossError(
+                f"{name} became {value} by training step {step}, with {self._not_finite()}"
+            )
+
+    def _not_finite(self) -> str:
+        """Which weights are not finite, and which gradient was left out first."""
+        variables = self.model.trainable_variables
+        weights = [
+            _path(each) for each in variables if not np.isfinite(tf.convert_to_tensor(each)).all()
+        ]
+        found = f"{', '.join(weights) or 'no weight'} not finite"
+        step, index = self._guard.variables["first_left_out"].numpy()
+        if step > 0:
+            weight = _path(variables[index])
+            found += f"; the first gradient to overflow was that of {weight} in step {step}"
+        return found
+
+
+def _path(weight: Any) -> str:
+    """A weight's name with those of its layers: Keras 2 has it in `name`, Keras 3 in `path`."""
+    return getattr(weight, "path", weight.name)

@@ -1,7 +1,4 @@
-"""What a training shows in TensorBoard.
-
-The step axis is the number of training steps, so that runs whose epochs differ can be compared.
-"""
+"""Pictures of a machine over training, for TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import contextlib
 import functools
 import os
 import pathlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,7 +38,7 @@ class EventLog:
         """A context in which summaries go into the file; at its end they are on the disk.
 
         Raises:
-            OSError: They are not; the next ones begin another file.
+            OSError: They cannot be written; the next ones begin another file.
         """
         if not self._folder_was_there:
             os.makedirs(self._folder, exist_ok=True)
@@ -69,63 +65,7 @@ def reason(error: tf.errors.OpError) -> str:
     return error.message.split("; ")[-1].split(" [Op:")[0].splitlines()[0]
 
 
-class ScalarLog(keras.callbacks.Callback):
-    """Writes the logs of every epoch for TensorBoard: training and validation in one chart.
-
-    To these it adds the learning rate, the sequences seen, and the sequences trained on a second
-    (validation and the other callbacks not counted).
-
-    Args:
-        log_dir: The run's folder; training is written under `train`, validation under
-            `validation` in it.
-        batch_size: Sequences of a batch.
-
-    Raises:
-        ValueError: `batch_size` is no positive integer.
-    """
-
-    def __init__(self, log_dir: str | os.PathLike, batch_size: int):
-        super().__init__()
-        self.batch_size = arguments.integer("batch_size", batch_size, at_least=1)
-        self._log_dir = log_dir
-
-    def on_train_begin(self, logs=None):
-        self._logs = {
-            run: EventLog(os.path.join(self._log_dir, run)) for run in ("train", "validation")
-        }
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start_step, self._start = training_step(self.model), time.perf_counter()
-        self._stop = self._start
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._stop = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        step, logs = training_step(self.model), logs or {}
-        trained = (step - self._start_step) * self.batch_size
-        train = {tag: value for tag, value in logs.items() if not tag.startswith("val_")}
-        rate = self.model.optimizer.learning_rate
-        if callable(rate):  # The schedule itself: Keras 2's legacy optimizers.
-            rate = rate(self.model.optimizer.iterations)
-        train["learning_rate"] = float(tf.convert_to_tensor(rate))
-        train["sequences_seen"] = step * self.batch_size
-        if self._stop > self._start:
-            train["sequences_per_second"] = trained / (self._stop - self._start)
-        self._write("train", train, step)
-        self._write(
-            "validation",
-            {tag[4:]: value for tag, value in logs.items() if tag.startswith("val_")},
-            step,
-        )
-
-    def _write(self, run: str, scalars: dict[str, float], step: int) -> None:
-        with self._logs[run].writing():
-            for tag, value in scalars.items():
-                tf.summary.scalar(tag, value, step=step)
-
-
-class _EveryFewEpochs(keras.callbacks.Callback):
+class EveryFewEpochs(keras.callbacks.Callback):
     """Calls `_do` after every so many epochs and when training ends, once in a training step."""
 
     def __init__(self, log_dir: str | os.PathLike, every: int):
@@ -151,32 +91,7 @@ class _EveryFewEpochs(keras.callbacks.Callback):
         raise NotImplementedError
 
 
-class Measurements(_EveryFewEpochs):
-    """Writes for TensorBoard what a function measures, every now and then.
-
-    Args:
-        log_dir: Where to write.
-        measure: Returns scalars by their tags.
-        every: Measure after every so many epochs, and when training ends.
-
-    Raises:
-        ValueError: `every` is no positive integer, or `measure` no function.
-    """
-
-    def __init__(
-        self, log_dir: str | os.PathLike, measure: Callable[[], dict[str, float]], every: int = 1
-    ):
-        super().__init__(log_dir, every)
-        self._measure = arguments.function("measure", measure)
-
-    def _do(self, step: int) -> None:
-        measured = self._measure()
-        with self._log.writing():
-            for tag, value in measured.items():
-                tf.summary.scalar(tag, value, step=step)
-
-
-class MachineImages(_EveryFewEpochs):
+class MachineImages(EveryFewEpochs):
     """Draws for TensorBoard what the machine does with one example, over training.
 
     For every layer of the model whose cell is an `NTMCell` or a `MANNCell`: the read and the write
@@ -193,9 +108,9 @@ class MachineImages(_EveryFewEpochs):
         every: Draw after every so many epochs, and when training ends.
 
     Raises:
-        ValueError: `every` is no positive integer, `draw` no function, or `inputs` no batch of
-            arrays. At the first drawing: the model calls no layer whose cell is an `NTMCell` or a
-            `MANNCell`, and there is no `draw`; or it has a recurrent layer that is stateful.
+        ValueError: `every` is not a positive integer, `draw` not a function, or `inputs` not a
+            batch of arrays. At the first drawing: the model calls no layer whose cell is an
+            `NTMCell` or a `MANNCell`, and `draw` is not given; or a recurrent layer is stateful.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the flags describe: the task, its data, the models and their optimizer."""
+"""What settings make: the models, their optimizer, the strategy that shares batches."""
 
 from __future__ import annotations
 
@@ -8,68 +8,46 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
+import tensorflow as tf
 
-from configs.command_line import MACHINE, MANN, NTM, TASK, BadInput, flag_values
-from tasks import task_class
+import ntm_keras
+from ntm_keras.keras_compat import IS_KERAS_2, keras
+from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
-
-FLAGS = flags.FLAGS
+from training.errors import BadInput
+from training.settings import MACHINE, MANN, NTM, Settings
 
 # Sequences that keep a core busy: of fewer, another core's help costs more than it saves.
 _SMALLEST_PART = 8
 
 
-def make_task() -> Task:
-    """The task that the flags describe."""
-    try:
-        return task_class(FLAGS.task)(**flag_values(TASK))
-    except ValueError as error:
-        raise BadInput(f"--task={FLAGS.task}: {error}") from error
-
-
-def eval_sizes(task: Task) -> list[tuple[str, Any]]:
-    """The sizes to evaluate at, as they were written and as the task means them."""
-    text = task.default_eval_sizes if FLAGS.eval_sizes is None else FLAGS.eval_sizes
-    try:
-        return task.sizes(text)
-    except ValueError as error:
-        raise BadInput(f"--eval_sizes={text}: {error}") from error
-
-
-def make_strategy() -> Any:
+def make_strategy(settings: Settings, logdir: str | None) -> Any:
     """The `tf.distribute` strategy that shares each batch between devices, or None.
 
     Raises:
         BadInput: There is no such strategy here, or devices cannot have equal parts of a batch.
     """
-    if FLAGS.distribution_strategy == "none":
+    name = settings.distribution_strategy
+    if name == "none":
         return None
-    import tensorflow as tf
-
-    if FLAGS.distribution_strategy == "multi_worker_mirrored":
-        strategy = _multi_worker_strategy()
+    if name == "multi_worker_mirrored":
+        strategy = _multi_worker_strategy(logdir)
     else:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-    if FLAGS.batch_size % strategy.num_replicas_in_sync:
+    if settings.batch_size % strategy.num_replicas_in_sync:
         raise BadInput(
-            f"--batch_size={FLAGS.batch_size} must be a multiple of the"
-            f" {strategy.num_replicas_in_sync} devices that"
-            f" --distribution_strategy={FLAGS.distribution_strategy} finds."
+            f"--batch_size={settings.batch_size} must be a multiple of the"
+            f" {strategy.num_replicas_in_sync} devices that --distribution_strategy={name} finds."
         )
     return strategy
 
 
-def _multi_worker_strategy() -> Any:
-    import tensorflow as tf
-
-    from ntm_keras.keras_compat import IS_KERAS_2
-
+def _multi_worker_strategy(logdir: str | None) -> Any:
     flag = "--distribution_strategy=multi_worker_mirrored"
     if not IS_KERAS_2:
         raise BadInput(f"{flag}: Keras 3 cannot; Keras 2 can (TF_USE_LEGACY_KERAS=1).")
-    if FLAGS.logdir is None:
+    if logdir is None:
         raise BadInput(f"{flag}: all workers need the same --logdir.")
     try:
         json.loads(os.environ.get("TF_CONFIG", ""))["cluster"]["worker"]
@@ -81,64 +59,56 @@ def _multi_worker_strategy() -> Any:
         ) from error
 
 
-def make_models(task: Task, ends: Sequence[int] = ()) -> tuple[Any, Any]:
+def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]:
     """The model from the task's inputs to the logits of its targets, and the same for training.
 
     For training it is also told which steps matter (see `with_steps`), and is compiled. Both are
     made in the scope of the strategy.
 
     Args:
-        task: The task.
+        settings: The run's.
         ends: Training steps, beside those of validations, at which a call of it has to end.
     """
-    import tensorflow as tf
-
-    import ntm_keras
-    from ntm_keras.keras_compat import IS_KERAS_2, keras
-
-    layers = make_layers(task)
+    task = settings.made_task
+    layers = make_layers(settings)
     inputs = keras.Input([None, task.input_width], name="inputs")
     steps = keras.Input([None], name="steps")
-    parts = parts_of_a_batch(layers[0])
+    parts = parts_of_a_batch(settings, layers[0])
     in_training = [ntm_keras.SideBySide(layers[0], parts), *layers[1:]] if parts else layers
     # Keras 2's LSTM takes truth values only.
     mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
     outputs = answers(in_training, inputs, mask)
     trainer = (
-        ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(), FLAGS.seed)
-        if FLAGS.weight_noise
+        ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(settings), settings.seed)
+        if settings.weight_noise
         else keras.Model([inputs, steps], outputs)
     )
     is_shared = tf.distribute.has_strategy()
     # Several steps in one call: Keras takes milliseconds between two calls. Keras 3 cannot do it
     # where a batch is shared.
-    steps_per_call = math.gcd(10, FLAGS.steps, FLAGS.validate_every, *ends)
+    steps_per_call = math.gcd(10, settings.steps, settings.validate_every, *ends)
     _compile(
         trainer,
         task,
-        optimizer=make_optimizer(),
-        jit_compile=FLAGS.xla and not parts and not is_shared,
+        optimizer=make_optimizer(settings),
+        jit_compile=settings.xla and not parts and not is_shared,
         steps_per_execution=1 if is_shared and not IS_KERAS_2 else steps_per_call,
     )
     return keras.Model(inputs, answers(layers, inputs)), trainer
 
 
-def parts_of_a_batch(layer: Any) -> int:
-    """Of how many parts of a batch the layer is to be compiled each by itself.
+def parts_of_a_batch(settings: Settings, layer: Any) -> int:
+    """Into how many parts a batch is split, each compiled by itself.
 
     Parts keep the cores of a CPU busy. 0: the whole training step is compiled, or nothing is.
     """
-    import tensorflow as tf
-
-    from ntm_keras.side_by_side import can_wrap
-
-    if not FLAGS.xla or not can_wrap(layer):
+    if not settings.xla or not can_wrap(layer):
         return 0
     if tf.distribute.has_strategy():  # A device has a part already; XLA cannot compile the sharing.
         return 1
     if tf.config.list_physical_devices("GPU"):
         return 0
-    parts = min(cores(), FLAGS.batch_size // _SMALLEST_PART)
+    parts = min(cores(), settings.batch_size // _SMALLEST_PART)
     return parts if parts > 1 else 0
 
 
@@ -149,84 +119,78 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def make_layers(task: Task) -> list[Any]:
-    """The layers that lead from inputs to logits: a machine, or LSTMs, and, but for the NTM, which
-    has its own, a projection."""
-    import ntm_keras
-    from ntm_keras.keras_compat import keras
+def make_layers(settings: Settings) -> list[Any]:
+    """The layers from inputs to logits: a machine or LSTMs, then a projection.
 
-    if FLAGS.model == "ntm":
+    The NTM has a projection of its own.
+    """
+    output_width = settings.made_task.output_width
+    if settings.model == "ntm":
         return [
             ntm_keras.NTM(
-                **flag_values(MACHINE, NTM),
-                output_dim=task.output_width,
+                **settings.of_groups(MACHINE, NTM),
+                output_dim=output_width,
                 return_sequences=True,
                 zero_output_for_mask=True,
                 name="ntm",
             )
         ]
-    projection = keras.layers.Dense(task.output_width, name="projection")
-    if FLAGS.model == "mann":
+    projection = keras.layers.Dense(output_width, name="projection")
+    if settings.model == "mann":
         mann = ntm_keras.MANN(
-            **flag_values(MACHINE, MANN),
+            **settings.of_groups(MACHINE, MANN),
             return_sequences=True,
             zero_output_for_mask=True,
             name="mann",
         )
         return [mann, projection]
     lstms = [
-        keras.layers.LSTM(FLAGS.lstm_units, return_sequences=True, name=f"lstm_{index}")
-        for index in range(FLAGS.lstm_layers)
+        keras.layers.LSTM(settings.lstm_units, return_sequences=True, name=f"lstm_{index}")
+        for index in range(settings.lstm_layers)
     ]
     return [*lstms, projection]
 
 
 def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
     """The logits that layers make of inputs, and of a mask of the steps that matter."""
-    from ntm_keras.keras_compat import keras
-
     for layer in layers:
         has_time = not isinstance(layer, keras.layers.Dense)
         inputs = layer(inputs, mask=mask) if has_time else layer(inputs)
     return inputs
 
 
-def make_optimizer() -> Any:
-    """The optimizer that the flags describe."""
-    from ntm_keras.keras_compat import keras
-
+def make_optimizer(settings: Settings) -> Any:
+    """The optimizer that the settings describe."""
     options = {
-        "global_clipnorm": FLAGS.clip_norm or None,
-        "clipvalue": FLAGS.clip_value or None,
-        "use_ema": FLAGS.ema_momentum > 0,
-        "ema_momentum": FLAGS.ema_momentum,
+        "global_clipnorm": settings.clip_norm or None,
+        "clipvalue": settings.clip_value or None,
+        "use_ema": settings.ema_momentum > 0,
+        "ema_momentum": settings.ema_momentum,
     }
-    if FLAGS.optimizer == "adam":
-        return keras.optimizers.Adam(FLAGS.learning_rate, epsilon=FLAGS.adam_epsilon, **options)
+    if settings.optimizer == "adam":
+        epsilon = settings.adam_epsilon
+        return keras.optimizers.Adam(settings.learning_rate, epsilon=epsilon, **options)
     return keras.optimizers.RMSprop(
-        FLAGS.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+        settings.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )
 
 
-def weight_noise() -> Any:
+def weight_noise(settings: Settings) -> Any:
     """The standard deviation of the noise on the weights, as a function of the step if it falls."""
-    from ntm_keras.keras_compat import keras
-
-    if not FLAGS.weight_noise_steps:
-        return FLAGS.weight_noise
+    if not settings.weight_noise_steps:
+        return settings.weight_noise
     return keras.optimizers.schedules.PolynomialDecay(
-        FLAGS.weight_noise, FLAGS.weight_noise_steps, FLAGS.weight_noise_end
+        settings.weight_noise, settings.weight_noise_steps, settings.weight_noise_end
     )
 
 
-def with_steps(dataset: Any) -> Any:
+def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
 
     All sequences are padded to one length, for which the training step is compiled once. Under
     Keras 3 the NTM layer ends its loop with the last step that matters to a batch. The steps are
     numbers, 1 or 0, because Keras 3 cannot share truth values between devices.
     """
-    import tensorflow as tf
 
     def add_steps(inputs, targets, mask):
         matters = tf.cumsum(mask, axis=1, reverse=True) > 0
@@ -241,8 +205,6 @@ def _compile(model: Any, task: Task, **arguments: Any) -> None:
 
 def make_evaluator(model: Any, task: Task) -> Any:
     """The same model for data of many lengths: not under XLA, which compiles each length anew."""
-    from ntm_keras.keras_compat import keras
-
     evaluator = keras.Model(model.inputs, model.outputs)
     _compile(evaluator, task, jit_compile=False)
     return evaluator

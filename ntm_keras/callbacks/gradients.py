@@ -1,4 +1,4 @@
-"""Numbers that are too large: gradients that overflow, and a loss that is not finite."""
+"""Gradients that overflow."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from ntm_keras.keras_compat import IS_KERAS_2, keras, steps_seen_by, training_step
+from ntm_keras.keras_compat import IS_KERAS_2, keras, steps_seen_by
 
 
 class GuardGradients(keras.callbacks.Callback):
@@ -20,11 +19,11 @@ class GuardGradients(keras.callbacks.Callback):
     Even clipped to a norm it would turn the weights into NaN; here zeros take its place.
 
     Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
-    `gradients_left_out`, how many of the model's training steps were without one.
+    `gradients_left_out`, in how many of the model's training steps it was left out.
 
     It has to come before the callbacks that are to see its logs. Where the replicas of a
-    `tf.distribute` strategy share a batch, it sees the gradient of the whole batch; and so does the
-    optimizer that clips it, which in Keras 3 by itself clips that of each part.
+    `tf.distribute` strategy share a batch, it sees the gradient of the whole batch, and so does the
+    optimizer when it clips it. By itself Keras 3 clips the gradient of each part.
 
     Raises:
         ValueError: When training begins: the model is not compiled, or was trained without this
@@ -124,53 +123,3 @@ def _number_of_largest(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
 
     sizes = [tf.constant(0.0) if each is None else largest(each) for each in gradients]
     return tf.argmax(sizes, output_type=tf.int32)
-
-
-class NonFiniteLossError(Exception):
-    """The loss became NaN or infinite."""
-
-
-class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends training when its loss is no longer finite, and says what went first.
-
-    It has to come before the callbacks that save.
-
-    Raises:
-        NonFiniteLossError: In training, when loss or validation loss is NaN or infinite.
-    """
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._check("loss", logs)
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._check("loss", logs)
-        self._check("val_loss", logs)
-
-    def _check(self, name: str, logs: Any) -> None:
-        value = (logs or {}).get(name, 0.0)
-        if not math.isfinite(value):
-            step = training_step(self.model)
-            raise NonFiniteLossError(
-                f"{name} became {value} by training step {step}, with {_not_finite(self.model)}"
-            )
-
-
-def _not_finite(model: keras.Model) -> str:
-    """Which weights of a model are not finite, and which gradient was left out first."""
-    weights = [
-        _path(weight)
-        for weight in model.trainable_variables
-        if not np.isfinite(tf.convert_to_tensor(weight)).all()
-    ]
-    found = f"{', '.join(weights) or 'no weight'} not finite"
-    first = getattr(model.optimizer, "first_left_out", None)
-    if first is not None and first[0] > 0:
-        step, index = first.numpy()
-        weight = _path(model.trainable_variables[index])
-        found += f"; the first gradient to overflow was that of {weight} in step {step}"
-    return found
-
-
-def _path(weight: Any) -> str:
-    """A weight's name with those of its layers: Keras 2 has it in `name`, Keras 3 in `path`."""
-    return getattr(weight, "path", weight.name)

@@ -1,1 +1,0 @@
-"""Settings of runs worth repeating, and the command line that takes them."""

@@ -1,0 +1,85 @@
+"""The models that settings make, and into how many parts they split a batch."""
+
+import os
+
+import pytest
+import tensorflow as tf
+from runs import tiny
+
+from ntm_keras import NTM
+from ntm_keras.keras_compat import IS_KERAS_2, keras
+from training import models
+
+
+def machine():
+    return NTM(3, 4, 2, 1, 1)
+
+
+def parts(monkeypatch, layer, cores=2, gpus=0, xla=True, **others):
+    monkeypatch.setattr(models, "cores", lambda: cores)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind] * gpus)
+    return models.parts_of_a_batch(tiny(xla=xla, **others), layer)
+
+
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
+@pytest.mark.parametrize(
+    "cores, batch_size, expected",
+    [(2, 16, 2), (2, 15, 0), (1, 64, 0), (8, 64, 8), (8, 40, 5), (2, 1, 0)],
+)
+def test_every_core_has_at_least_eight_sequences(monkeypatch, cores, batch_size, expected):
+    assert parts(monkeypatch, machine(), cores, batch_size=batch_size) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="nothing to bind a process with")
+def test_cores_that_the_process_is_not_bound_to_do_not_count():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert models.cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_batches_are_whole_on_a_gpu_without_xla_and_for_other_networks(monkeypatch):
+    assert parts(monkeypatch, machine(), gpus=1, batch_size=64) == 0
+    assert parts(monkeypatch, machine(), xla=False, batch_size=64) == 0
+    assert parts(monkeypatch, keras.layers.LSTM(3), batch_size=64) == 0
+
+
+def test_every_setting_of_the_machine_reaches_its_cell():
+    given = {
+        "rnn_size": 5,
+        "memory_size": 9,
+        "memory_vector_dim": 3,
+        "read_head_num": 2,
+        "write_head_num": 3,
+        "addressing_mode": "content",
+        "shift_range": 2,
+        "controller": "rnn",
+        "controller_layers": 2,
+        "memory_initializer": "random",
+        "weighting_initializer": "spread",
+        "output_source": "controller_and_reads",
+        "write_order": "simultaneous",
+    }
+    (layer,) = models.make_layers(tiny(**given))
+    config = layer.cell.get_config()
+    assert {name: config[name] for name in given} == given
+
+
+def test_every_setting_of_a_mann_reaches_its_cell():
+    given = {"head_num": 2, "gamma": 0.5, "k_strategy": "summary", "learned_key_strength": True}
+    layer, _ = models.make_layers(tiny(model="mann", **given))
+    config = layer.cell.get_config()
+    assert {name: config[name] for name in given} == given
+
+
+def test_the_optimizer_has_what_the_settings_say():
+    adam = models.make_optimizer(
+        tiny(learning_rate=0.5, adam_epsilon=1e-3, clip_norm=2, ema_momentum=0.9)
+    )
+    assert (adam.epsilon, adam.global_clipnorm, adam.use_ema) == (1e-3, 2, True)
+    assert float(adam.learning_rate) == 0.5
+    rmsprop = models.make_optimizer(tiny(optimizer="rmsprop", clip_value=10))
+    assert (rmsprop.rho, rmsprop.momentum, rmsprop.epsilon) == (0.95, 0.9, 1e-4)
+    assert rmsprop.centered and rmsprop.clipvalue == 10

@@ -1,0 +1,78 @@
+"""The settings of a run, as Python makes them."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from runs import ROOT
+
+from tasks import TASKS
+from tasks.copy import Copy
+from training import Settings
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"task": "sorting"}, "task must be one of .*'copy'.*Received: 'sorting'"),
+        ({"task": Copy}, "task must be one of .*Received: <class"),
+        ({"rnn_size": 0}, "rnn_size must be a whole number from 1 to 100000. Received: 0"),
+        ({"rnn_size": 1.5}, "rnn_size must be a whole number .*Received: 1.5"),
+        ({"seed": True}, "seed must be a whole number .*Received: True"),
+        ({"rnn_size": Copy()}, "rnn_size must be a whole number"),
+        ({"learning_rate": 0}, "learning_rate must be a finite number above 0. Received: 0"),
+        ({"learning_rate": "fast"}, "learning_rate must be .*Received: 'fast'"),
+        ({"ema_momentum": float("nan")}, "ema_momentum must be .*less than 1. Received: nan"),
+        ({"clip_norm": None}, "clip_norm must be .*Received: None"),
+        ({"xla": "yes"}, "xla must be True or False. Received: 'yes'"),
+        ({"model": ["ntm"]}, "model must be one of"),
+        ({"clip_norm": 1, "clip_value": 2}, "clip_norm and clip_value .*clip_value=2"),
+        ({"shift_range": 64}, "memory_size. Received: shift_range=64, memory_size=128"),
+        ({"model": "mann", "head_num": 9, "memory_size": 8}, "head_num=9, memory_size=8"),
+        ({"weight_noise_end": 0.1}, "weight_noise_end must be at most weight_noise"),
+        (
+            {"weight_noise": 0.1, "distribution_strategy": "mirrored"},
+            "weight_noise must be 0 where distribution_strategy",
+        ),
+        ({"eval_sizes": "10,ten"}, "eval_sizes=10,ten: .*'ten'"),
+        ({"task": "omniglot"}, "omniglot must name folders"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(wrong, said):
+    with pytest.raises(ValueError, match=said):
+        Settings(**wrong)
+
+
+def test_a_task_of_a_class_that_is_not_in_the_table_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Mine(Copy):
+        pass
+
+    with pytest.raises(ValueError, match="task must be of a class in the table .*of Mine"):
+        Settings(task=Mine())
+
+
+def test_a_task_is_given_by_its_name_or_with_limits_of_its_own():
+    assert Settings().made_task == Settings(task="copy").made_task == Copy()
+    settings = Settings(task=Copy(max_length=4))
+    assert settings.made_task.max_length == 4 and settings.task_name == "copy"
+
+
+def test_numbers_of_numpy_are_settings_too():
+    settings = Settings(steps=np.int64(3), learning_rate=np.float32(0.5))
+    assert (type(settings.steps), type(settings.learning_rate)) == (int, float)
+
+
+@pytest.mark.parametrize("name", sorted(set(TASKS) - {"omniglot"}))
+def test_flags_make_the_same_settings_again(name):
+    flags = Settings(task=name, steps=7, solved_below=0.5).as_flags()
+    assert flags["task"] == name and flags["steps"] == 7
+    assert Settings.from_flags(flags).as_flags() == flags
+
+
+def test_what_no_program_needs_yet_is_not_imported():
+    command = "import sys, training; training.Settings(); print('tensorflow' in sys.modules)"
+    printed = subprocess.check_output([sys.executable, "-c", command], cwd=ROOT, text=True)
+    assert printed == "False\n"

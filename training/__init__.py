@@ -1,0 +1,27 @@
+"""A run: its settings, `train` and `evaluate`, as `train.py` calls them.
+
+>>> from training import Settings
+>>> settings = Settings(task="copy", steps=20)
+
+Then `training.train(settings, "runs/mine")` trains, and returns what it writes into `result.json`.
+TensorFlow is imported when `train` or `evaluate` is first asked for, not before.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from training.errors import BadInput, StoppedBySignalError
+from training.settings import Settings
+
+if TYPE_CHECKING:
+    from training.run import evaluate, train
+
+__all__ = ["BadInput", "Settings", "StoppedBySignalError", "evaluate", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("evaluate", "train"):
+        return getattr(importlib.import_module("training.run"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

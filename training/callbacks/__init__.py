@@ -1,0 +1,30 @@
+"""Callbacks that only a run needs: how it ends, what it saves, the numbers that it writes."""
+
+from training.callbacks.ends import (
+    NonFiniteLossError,
+    RunTime,
+    SignalReceivedError,
+    StopAfter,
+    StopOnSignal,
+    StopWhenNotFinite,
+    StopWhenSolved,
+)
+from training.callbacks.logs import Measurements, ScalarLog
+from training.callbacks.run_callbacks import RunCallbacks
+from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
+
+__all__ = [
+    "Measurements",
+    "NonFiniteLossError",
+    "RunCallbacks",
+    "RunTime",
+    "SaveBest",
+    "SaveLatest",
+    "ScalarLog",
+    "SignalReceivedError",
+    "StopAfter",
+    "StopOnSignal",
+    "StopWhenNotFinite",
+    "StopWhenSolved",
+    "ignore_write_errors",
+]

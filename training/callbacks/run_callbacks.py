@@ -1,0 +1,95 @@
+"""The callbacks of a run, and their order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ntm_keras.callbacks import Checkpoints, GuardGradients, SwapAveragedWeights
+from ntm_keras.keras_compat import keras
+from training.callbacks.ends import (
+    RunTime,
+    StopAfter,
+    StopOnSignal,
+    StopWhenNotFinite,
+    StopWhenSolved,
+)
+from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
+from training.settings import Settings
+
+
+class RunCallbacks(NamedTuple):
+    """The callbacks whose variables are, beside the model's, the state of a run."""
+
+    averages: SwapAveragedWeights | None
+    guard: GuardGradients
+    latest: SaveLatest
+    best: SaveBest
+    stop: StopWhenSolved
+    clock: RunTime
+    checkpoints: Checkpoints
+
+    @classmethod
+    def make(
+        cls,
+        settings: Settings,
+        logdir: str,
+        model: keras.Model,
+        trainer: keras.Model,
+        test: Callable[[int], float],
+        started: float,
+    ) -> RunCallbacks:
+        """The callbacks of a training of `trainer`, which shares its weights with `model`."""
+        task, seconds = settings.made_task, settings.checkpoint_seconds
+        averages = SwapAveragedWeights() if settings.ema_momentum else None
+        guard = GuardGradients()
+        for callback in (guard, averages):
+            if callback:
+                callback.set_model(trainer)
+        monitor = f"val_{task.solved_measure}"
+        best = SaveBest(os.path.join(logdir, "best.keras"), model, monitor)
+        below = settings.solved_below or task.solved_below
+        stop = StopWhenSolved(below, test, monitor, settings.solved_times)
+        clock = RunTime(started)
+        variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
+        return cls(
+            averages,
+            guard,
+            SaveLatest(os.path.join(logdir, "model.keras"), model, seconds),
+            best,
+            stop,
+            clock,
+            Checkpoints(os.path.join(logdir, "checkpoints"), variables, averages, seconds=seconds),
+        )
+
+    def in_order(
+        self, steps: int, logs: list[keras.callbacks.Callback], on_signal: StopOnSignal
+    ) -> list[keras.callbacks.Callback]:
+        """All callbacks of a training until a step: each after those whose work it needs."""
+        return [
+            StopAfter(steps),
+            *([self.averages] if self.averages else []),
+            self.guard,
+            StopWhenNotFinite(self.guard),
+            *[ignore_write_errors(each) for each in (*logs, self.latest, self.best)],
+            self.stop,
+            self.clock,
+            ignore_write_errors(self.checkpoints),
+            on_signal,
+        ]
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """A context in which the model has the weights that are measured and saved."""
+        return self.averages.shown() if self.averages else contextlib.nullcontext()
+
+    def save(self) -> None:
+        """Keeps the state and the model as they are now, or warns why that cannot be."""
+        try:
+            self.checkpoints.write()
+            with self.averaged():
+                self.latest.save()
+        except OSError as error:
+            warnings.warn(str(error), stacklevel=2)

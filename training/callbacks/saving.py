@@ -1,0 +1,125 @@
+"""The model as it is trained, in files of its own; and what to do where files cannot be written."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+import warnings
+from typing import Any
+
+import tensorflow as tf
+
+from ntm_keras.keras_compat import keras
+
+
+class SaveLatest(keras.callbacks.Callback):
+    """Saves a model after an epoch, and when training ends.
+
+    Args:
+        path: Where to save, ending in `.keras`. The file is written beside and renamed, so that
+            there is always a whole one.
+        saved: The model to save.
+        seconds: The least time between two epochs after which it is saved.
+
+    Raises:
+        OSError: In training, when the file cannot be written. What was saved last stays.
+    """
+
+    def __init__(self, path: str, saved: keras.Model, seconds: float = 30.0):
+        super().__init__()
+        self._path = path
+        self._saved = saved
+        self._seconds = seconds
+        self._saved_at = -math.inf
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self._saved_at >= self._seconds:
+            self.save()
+
+    def on_train_end(self, logs=None):
+        self.save()
+
+    def save(self) -> None:
+        """Saves the model as it is now."""
+        _save(self._saved, self._path)
+        self._saved_at = time.monotonic()
+
+
+class SaveBest(keras.callbacks.Callback):
+    """Saves a model after every epoch that is better than all before.
+
+    Args:
+        path: As of `SaveLatest`.
+        saved: The model to save.
+        monitor: Which of the logs is lower in a better epoch.
+
+    Raises:
+        OSError: In training, when the file cannot be written. What was saved last stays.
+    """
+
+    def __init__(self, path: str, saved: keras.Model, monitor: str):
+        super().__init__()
+        self._path = path
+        self._saved = saved
+        self._monitor = monitor
+        # What a checkpoint has to keep.
+        self.variables = {"lowest": tf.Variable(math.inf, trainable=False)}
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = logs[self._monitor]
+        if value < self.variables["lowest"]:
+            _save(self._saved, self._path)
+            self.variables["lowest"].assign(value)
+
+
+def _save(model: keras.Model, path: str) -> None:
+    root, extension = os.path.splitext(path)
+    unfinished = f"{root}.part{extension}"
+    try:
+        model.save(unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+        raise OSError(f"{path} cannot be written: {error}") from error
+
+
+_HOOKS = (
+    "on_train_begin",
+    "on_epoch_begin",
+    "on_train_batch_end",
+    "on_epoch_end",
+    "on_train_end",
+)
+
+
+def ignore_write_errors(callback: Any) -> Any:
+    """Lets training go on where a callback cannot write: the disk is full, or no longer there.
+
+    Args:
+        callback: The callback. An `OSError` of its hooks no longer ends the training; the first
+            one becomes a warning.
+
+    Returns:
+        The same callback.
+    """
+    failed = False
+
+    def without_failing(hook):
+        @functools.wraps(hook)
+        def call(*args, **kwargs):
+            nonlocal failed
+            try:
+                hook(*args, **kwargs)
+            except OSError as error:
+                if not failed:
+                    warnings.warn(f"{error}. Training goes on", stacklevel=2)
+                failed = True
+
+        return call
+
+    for name in _HOOKS:
+        setattr(callback, name, without_failing(getattr(callback, name)))
+    return callback

@@ -1,0 +1,186 @@
+"""Settings as absl flags, and flagfiles, which hold them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from tasks import TASKS, task_class
+from training.errors import BadInput
+from training.settings import RUN, TASK, Settings
+
+# Flags that say where and what to run. They are not settings.
+OF_ONE_COMMAND = ("mode", "logdir", "overwrite")
+
+
+class _PathParser(flags.ArgumentParser):
+    syntactic_help = "a path"
+
+    def parse(self, argument: str) -> str:
+        if not argument:
+            raise ValueError("must name a folder")
+        return os.path.expanduser(argument)
+
+
+def define(task_name: str | None) -> flags.FlagValues:
+    """Flags, not yet parsed: of all settings, of a task's limits, and those of one command."""
+    values = flags.FlagValues()
+    where: dict[str, Any] = {"flag_values": values, "module_name": RUN}
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", **where)
+    flags.DEFINE(
+        _PathParser(),
+        "logdir",
+        None,
+        "The run's folder. (default: runs/TASK/DATE-TIME)",
+        **where,
+    )
+    define_overwrite(values)
+    for field in dataclasses.fields(Settings):
+        _define_field(field, field.metadata["group"], values)
+    for field in limits_of(task_name) if task_name else ():
+        _define_field(field, TASK, values)
+    return values
+
+
+def define_overwrite(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean(
+        "overwrite",
+        False,
+        "Start anew where --logdir holds a run already.",
+        flag_values=values,
+        module_name=RUN,
+    )
+
+
+def limits_of(task_name: str) -> tuple[dataclasses.Field, ...]:
+    """The fields of a task, each of which is a flag."""
+    return dataclasses.fields(task_class(task_name))
+
+
+def _define_field(field: dataclasses.Field, group: str, values: flags.FlagValues) -> None:
+    about = field.metadata
+    define: Any = {
+        "limit": flags.DEFINE_integer,
+        "number": flags.DEFINE_float,
+        "switch": flags.DEFINE_boolean,
+        "choice": flags.DEFINE_enum,
+        "text": flags.DEFINE_string,
+    }[about["kind"]]
+    allowed = [about["allowed"]] if about["kind"] == "choice" else []
+    define(
+        field.name,
+        field.default,
+        *allowed,
+        about["description"],
+        *about.get("bounds", ()),
+        flag_values=values,
+        module_name=group,
+    )
+    if about["kind"] == "number":
+        flags.register_validator(
+            field.name, about["fits"], f"must be {about['must_be']}", flag_values=values
+        )
+
+
+def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[str]:
+    """Lets absl parse a command line without its program.
+
+    Returns:
+        The arguments that are not flags.
+
+    Raises:
+        BadInput: A flag is wrong; the message begins with `where`.
+    """
+    try:
+        return values(["", *tokens])[1:]
+    except (flags.Error, ValueError) as error:
+        name = getattr(error, "flagname", None)
+        tasks = [
+            f"--task={task}" for task in TASKS if name in {each.name for each in limits_of(task)}
+        ]
+        said = where + " ".join(str(error).split())
+        if tasks:
+            end = "" if said.endswith("?") else "."
+            said = f"{said.rstrip('.')}{end} It is one of {' and '.join(tasks)}."
+        raise BadInput(said) from error
+
+
+def give_file(values: flags.FlagValues, path: str, tokens: list[str]) -> None:
+    """Lets absl parse the tokens of a flagfile, in which all are flags."""
+    left = give(values, tokens, f"{path}: ")
+    if left:
+        raise BadInput(f"{path}: {left[0]!r} is not a flag: flags begin with --.")
+
+
+def settings_of(values: flags.FlagValues) -> dict[str, Any]:
+    """The flags by their names, except those of one command."""
+    everything = values.flag_values_dict()
+    return {name: value for name, value in everything.items() if name not in OF_ONE_COMMAND}
+
+
+def read_tokens(path: str) -> list[str]:
+    """The flags in a file, and in those that it includes, each as it is written.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
+    complaints = io.StringIO()
+    expanded = os.path.expanduser(path)
+    try:
+        if not os.path.exists(expanded):
+            raise OSError("there is no such file")
+        with contextlib.redirect_stderr(complaints):  # Of a circle of files absl only complains.
+            # absl takes spaces from the beginning of a path.
+            arguments = [f"--flagfile={os.path.abspath(expanded)}"]
+            tokens = flags.FlagValues().read_flags_from_files(arguments)
+        if complaints.getvalue():
+            raise OSError("it includes itself")
+        return tokens
+    except (flags.Error, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"--flagfile={path} cannot be read as a flagfile: {error}") from error
+
+
+def read(path: str) -> dict[str, Any]:
+    """The flags that a flagfile gives, the others with their defaults.
+
+    Raises:
+        BadInput: It cannot be read, or holds a flag that does not exist.
+    """
+    tokens = read_tokens(path)
+    values = define(task_in(tokens))
+    give_file(values, path, tokens)
+    return settings_of(values)
+
+
+def task_in(tokens: list[str]) -> str | None:
+    """The task that a command line names, by default copy; None if there is no such task."""
+    name = latest("task", "copy", tokens)
+    return name if name in TASKS else None
+
+
+def written(values: Mapping[str, Any]) -> str:
+    """A flagfile that gives flags these values."""
+    return "".join(f"--{name}={value}\n" for name, value in values.items() if value is not None)
+
+
+def taken(name: str, tokens: list[str]) -> tuple[list[str | None], list[str]]:
+    """The values that a flag is given in a command line, and the command line without it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        f"--{name}", f"-{name}", action="append", nargs="?", default=[], dest="values"
+    )
+    given, left = parser.parse_known_args(tokens)
+    return given.values, left
+
+
+def latest(name: str, default: str, tokens: list[str]) -> str:
+    """The value that a flag has after a command line."""
+    values = [value for value in taken(name, tokens)[0] if value is not None]
+    return [default, *values][-1]

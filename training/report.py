@@ -1,0 +1,101 @@
+"""What a run says, in words and numbers."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shlex
+import sys
+from typing import Any
+
+from tasks.task import Task
+from training.settings import Settings
+
+
+def print_about(task: Task) -> None:
+    """Says what the user's data is, if a task is made of it."""
+    if task.about():
+        print(task.about())
+
+
+def print_beginning(settings: Settings, logdir: str, step: int) -> None:
+    """Says what the data is, where the run is, from where it goes on, and when it ends."""
+    task = settings.made_task
+    below = settings.solved_below or task.solved_below
+    times = f" in {settings.solved_times} validations in a row" if settings.solved_times > 1 else ""
+    print_about(task)
+    print(
+        f"{where_to_look(logdir)}\n"
+        f"It trains {f'on from step {step} ' if step else ''}until step"
+        f" {settings.steps}, or until {task.solved_measure} is below {below:g}{times}.\n"
+        "The first epoch takes longer: the step is compiled.",
+        flush=True,
+    )
+
+
+def print_end(result: dict[str, Any], logdir: str) -> None:
+    """Says what stands in result.json."""
+    found = ", ".join(f"{_title(name)} {value:.4f}" for name, value in measures(result).items())
+    print(
+        f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
+        f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
+        f"On fresh sequences: {found}.\n"
+        f"{where_to_look(logdir)}"
+    )
+
+
+def where_to_look(logdir: str) -> str:
+    """Where the run is, and the command that shows it, beside others where it has neighbours."""
+    shown = "runs" if logdir.startswith(os.path.join("runs", "")) else logdir
+    tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
+    return (
+        f"The run is in {logdir}; watch it with\n  {shlex.join([*tensorboard, '--logdir', shown])}"
+    )
+
+
+def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
+    """What is said of a run that a signal stopped, and the command with which it goes on.
+
+    Args:
+        signal: Its name.
+        logdir: The run's folder.
+        made: The training steps that were made.
+        kept: The steps of its checkpoints.
+    """
+    said = f"Stopped by {signal} after {made} steps."
+    if not kept:
+        return f"{said} None could be kept."
+    program = os.path.relpath(pathlib.Path(__file__).parent.parent / "train.py")
+    command = shlex.join([sys.executable, program, f"--logdir={logdir}"])
+    return f"{said} To go on from step {kept[-1]}:\n  {command}"
+
+
+def measures(record: dict[str, Any]) -> dict[str, float]:
+    """The measures in what Keras evaluated, in a record of a size, or in a result."""
+    others = {"loss", "share_without_error", "size", "sequences", "sequences_without_error"}
+    others |= {"solved", "steps", "seconds", "flags"}
+    return {name: value for name, value in record.items() if name not in others}
+
+
+def share_without_error(record: dict[str, Any]) -> dict[str, float]:
+    """The share of a record's sequences without an error, if the task counts them."""
+    count = record.get("sequences_without_error")
+    return {} if count is None else {"share_without_error": count / record["sequences"]}
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """The records as lines of text: a row for each measure, a column for each size."""
+    rows = [[name, *(str(record[name]) for record in records)] for name in ("size", "sequences")]
+    for name in measures(records[0]):
+        rows.append([_title(name), *(f"{record[name]:.3f}" for record in records)])
+    for name in share_without_error(records[0]):
+        shares = [share_without_error(record)[name] for record in records]
+        rows.append([_title(name), *(f"{share:.1%}" for share in shares)])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )
+
+
+def _title(measure: str) -> str:
+    return measure.replace("_", " ")

@@ -1,0 +1,349 @@
+"""Trains a machine on a task, or measures one that was trained."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from typing import Any
+
+import tensorflow as tf
+
+import ntm_keras  # noqa: F401  registers what a saved model is made of
+from ntm_keras.callbacks import Checkpoints, MachineImages
+from ntm_keras.keras_compat import keras, training_step
+from training import models, report, run_folder, tensorboard
+from training.callbacks import (
+    Measurements,
+    NonFiniteLossError,
+    RunCallbacks,
+    ScalarLog,
+    SignalReceivedError,
+    StopOnSignal,
+)
+from training.errors import BadInput, StoppedBySignalError
+from training.settings import Settings
+
+# Sequences of a validation, and of each size measured while training: enough to see how a run goes.
+# What a run reports of itself at its end is measured on `eval_sequences`.
+_VALIDATION_SEQUENCES = 256
+_SIZE_SEQUENCES = 64
+_EVAL_BATCH_SIZE = 64
+
+
+def train(
+    settings: Settings,
+    logdir: str | os.PathLike | None = None,
+    overwrite: bool = False,
+    started: float | None = None,
+) -> dict[str, Any]:
+    """Trains until the task is solved or the steps are used up, and says how it went.
+
+    A run that is in the folder already goes on from its last checkpoint. Ctrl-C and SIGTERM are
+    caught while it trains. The seeds of Python, NumPy and TensorFlow are set.
+
+    Args:
+        settings: The run's.
+        logdir: The run's folder. Default: a new one, `runs/TASK/DATE-TIME`.
+        overwrite: Whether to start anew if the folder holds a run.
+        started: When the clock of the run began, by `time.perf_counter`. Default: now.
+
+    Returns:
+        The content of result.json: whether the task was `solved`, the `steps`, the `sequences` and
+        the `seconds` that it took, the task's measures on fresh sequences, and the `flags`.
+
+    Raises:
+        ValueError: The run cannot be made, or go on, in this folder; or the loss became NaN or
+            infinite.
+        StoppedBySignalError: A signal stopped it, and its state was kept.
+
+    Example:
+
+    >>> from training import Settings, train
+    >>> result = train(Settings(task="copy", steps=1000), "runs/mine")  # doctest: +SKIP
+    >>> result["solved"]  # doctest: +SKIP
+    False
+    """
+    started = time.perf_counter() if started is None else started
+    folder = None if logdir is None else os.path.expanduser(logdir)
+    strategy = models.make_strategy(settings, folder)
+    if folder and strategy and strategy.cluster_resolver and strategy.cluster_resolver.task_id:
+        return _help_to_train(settings, folder, overwrite, strategy, started)
+    folder = folder or run_folder.make_new(settings.task_name)
+    run_folder.check_may_train(folder, overwrite)
+    with run_folder.claim(folder):
+        _prepare(settings, folder, overwrite)
+        return _train(settings, folder, strategy, started)
+
+
+def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
+    """Makes sure that the folder holds this run or none, and writes what the run is."""
+    if overwrite:
+        run_folder.clear(logdir)
+    if run_folder.is_run(logdir):
+        run_folder.check_same_run(logdir, settings.as_flags(), "train")
+    run_folder.check_steps(logdir, settings.steps)
+    names = settings.made_task.data_names()
+    run_folder.check_data(logdir, names)
+    run_folder.write_data_names(logdir, names)
+    run_folder.write_settings(logdir, settings.as_flags())
+
+
+def _help_to_train(
+    settings: Settings,
+    logdir: str,
+    overwrite: bool,
+    strategy: tf.distribute.Strategy,
+    started: float,
+) -> dict[str, Any]:
+    """What all workers except the first do: the same, in a folder that is then thrown away."""
+    if not overwrite:
+        run_folder.check_data(logdir, settings.made_task.data_names())
+    print(f"Worker {strategy.cluster_resolver.task_id} of the run in {logdir}.", flush=True)
+    checkpoints = os.path.join(logdir, "checkpoints")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        if os.path.exists(checkpoints) and not overwrite:
+            shutil.copytree(checkpoints, os.path.join(folder, "checkpoints"))
+        return _train(settings, folder, strategy, started)
+
+
+def _train(
+    settings: Settings, logdir: str, strategy: tf.distribute.Strategy | None, started: float
+) -> dict[str, Any]:
+    """Trains in a folder that is this process's own; writes and returns the result."""
+    task = settings.made_task
+    _warn_of_small_memory(settings)
+    keras.utils.set_random_seed(settings.seed)
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        model, trainer = models.make_models(settings, run_folder.kept_steps(logdir))
+    evaluator = models.make_evaluator(model, task)
+    sizes = settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed
+
+    def test(step: int) -> float:
+        tested = evaluator.evaluate(task.test(step, *sizes), verbose=0, return_dict=True)
+        return tested[task.solved_measure]
+
+    used = RunCallbacks.make(settings, logdir, model, trainer, test, started)
+    step = _restore(settings, logdir, used.checkpoints, trainer)
+    is_over = step >= settings.steps
+    # Where an epoch was interrupted there was no validation, and it is brought to its end.
+    if step and not is_over and step % settings.validate_every == 0:
+        with used.averaged():
+            is_over = used.stop.is_solved(step)
+    if not is_over:
+        report.print_beginning(settings, logdir, step)
+        _fit(settings, logdir, trainer, used, _logs(settings, logdir, evaluator))
+    with used.averaged():
+        found = evaluator.evaluate(task.report(*sizes), verbose=0, return_dict=True)
+    if not is_over:
+        used.clock.count()
+    result = _result(settings, training_step(trainer), used.clock.seconds, found)
+    report.print_end(result, logdir)
+    run_folder.write_json(logdir, "result.json", result)
+    return result
+
+
+def _warn_of_small_memory(settings: Settings) -> None:
+    """Says which sequences hold more vectors than the memory has locations."""
+    task = settings.made_task
+    sizes = [(f"of size {written}", size) for written, size in settings.sizes()]
+    for name, size in [("in training", task.largest_size), *sizes]:
+        vectors = task.vectors_to_remember(size)
+        if settings.model != "lstm" and vectors > settings.memory_size:
+            warnings.warn(
+                f"sequences {name} have up to {vectors} vectors to remember, more than the"
+                f" {settings.memory_size} locations of --memory_size",
+                stacklevel=2,
+            )
+
+
+def _restore(
+    settings: Settings, logdir: str, checkpoints: Checkpoints, trainer: keras.Model
+) -> int:
+    """Goes back to the last checkpoint; returns its step, 0 where a run is new."""
+    try:
+        step = checkpoints.restore(trainer)
+    except OSError as error:
+        raise BadInput(f"{error}.") from error
+    except ValueError as error:
+        raise BadInput(f"{error}; --overwrite starts anew.") from error
+    tensorboard.forget_events_after(logdir, step)
+    if not step:
+        tensorboard.write_settings(logdir, settings.as_flags())
+    return step
+
+
+def _fit(
+    settings: Settings,
+    logdir: str,
+    trainer: keras.Model,
+    used: RunCallbacks,
+    logs: list[keras.callbacks.Callback],
+) -> None:
+    """Trains on; says what to do where training ends before its time."""
+    on_signal = StopOnSignal(used.save)
+    try:
+        _fit_epochs(settings, trainer, used, used.in_order(settings.steps, logs, on_signal))
+    except NonFiniteLossError as error:
+        kept = os.path.exists(os.path.join(logdir, "model.keras"))
+        before = f" The model before is in {logdir}." if kept else ""
+        raise BadInput(
+            f"{error}.{before} Try a smaller --learning_rate or a --clip_norm."
+        ) from error
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.InternalError) as error:
+        if settings.distribution_strategy != "multi_worker_mirrored":
+            raise
+        raise BadInput(
+            "another worker has gone. To go on from the last checkpoint start all of them again."
+        ) from error
+    except SignalReceivedError as error:
+        made, kept_steps = training_step(trainer), run_folder.kept_steps(logdir)
+        said = report.how_to_go_on(str(error), logdir, made, kept_steps)
+        raise StoppedBySignalError(error.number, said) from None
+    finally:
+        on_signal.on_train_end()
+
+
+def _fit_epochs(
+    settings: Settings,
+    trainer: keras.Model,
+    used: RunCallbacks,
+    in_order: list[keras.callbacks.Callback],
+) -> None:
+    task, seed = settings.made_task, settings.seed
+    validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, seed).cache()
+    epochs = math.ceil(settings.steps / settings.validate_every)
+    step = training_step(trainer)
+    while True:
+        # An epoch ends with a validation; one that was interrupted is brought to its end first.
+        epoch, done = divmod(step, settings.validate_every)
+        batches = task.training(settings.batch_size, seed, step, settings.mix_lengths)
+        trainer.fit(
+            models.with_steps(batches),
+            initial_epoch=epoch,
+            epochs=epoch + 1 if done else epochs,
+            steps_per_epoch=min(settings.steps - step, settings.validate_every - done),
+            validation_data=models.with_steps(validation),
+            callbacks=in_order,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+        if not done or trainer.stop_training:
+            return
+        if used.averages:
+            used.averages.hide()
+        step = training_step(trainer)
+
+
+def _logs(
+    settings: Settings, logdir: str, evaluator: keras.Model
+) -> list[keras.callbacks.Callback]:
+    """What writes for TensorBoard while a run trains: scalars and images."""
+    train_log, validation_log = (os.path.join(logdir, name) for name in ("train", "validation"))
+    data = [(size, each.cache()) for size, each in _evaluation_data(settings, _SIZE_SEQUENCES)]
+    (inputs, steps), targets, mask = next(iter(models.with_steps(data[0][1])))
+
+    def at_sizes() -> dict[str, float]:
+        records = _measure(evaluator, data)
+        return {
+            tag: each for record in records for tag, each in tensorboard.at_size(record).items()
+        }
+
+    def draw(outputs: tf.Tensor) -> dict[str, Any]:
+        return settings.made_task.pictures(inputs, targets, outputs, mask)
+
+    return [
+        ScalarLog(logdir, settings.batch_size),
+        Measurements(validation_log, at_sizes, every=10),
+        MachineImages(train_log, (inputs, steps), draw=draw, every=2),
+    ]
+
+
+def _result(
+    settings: Settings, steps: int, seconds: float, found: dict[str, float]
+) -> dict[str, Any]:
+    """The content of result.json."""
+    task = settings.made_task
+    # Training may go on to less than the task asks for; that is not asked of its end.
+    below = max(settings.solved_below or 0, task.solved_below)
+    return {
+        "solved": found[task.solved_measure] < below,
+        "steps": steps,
+        "sequences": steps * settings.batch_size,
+        "seconds": round(seconds, 1),
+        **report.measures(found),
+        "flags": settings.as_flags(),
+    }
+
+
+def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, Any]]:
+    """Measures a trained machine at every size, and shows one example.
+
+    Args:
+        settings: The run's; `eval_sizes` and `eval_sequences` may be others.
+        logdir: The run's folder.
+
+    Returns:
+        The content of eval.json: for every size a record with the `size`, how many `sequences` it
+        was measured on, the task's measures, and how many `sequences_without_error` there were.
+
+    Raises:
+        ValueError: The folder does not hold a trained machine of this run, or it is damaged.
+    """
+    folder = os.path.expanduser(logdir)
+    run_folder.check_has_model(folder)
+    run_folder.check_same_run(folder, settings.as_flags(), "eval")
+    task = settings.made_task
+    run_folder.check_data(folder, task.data_names())
+    _warn_of_small_memory(settings)
+    model, step = _load_model(os.path.join(folder, "model.keras")), run_folder.last_step(folder)
+    data = _evaluation_data(settings, settings.eval_sequences)
+    records = _measure(models.make_evaluator(model, task), data)
+    report.print_about(task)
+    print(report.table(records))
+    size, dataset = data[0]
+    inputs, targets, mask = next(iter(dataset))
+    run_folder.write_json(folder, "eval.json", records)
+    print(f"\nOne sequence of size {size}: {task.as_text(inputs, targets, model(inputs), mask)}")
+    tensorboard.write_evaluation(folder, task, model, step, records, data)
+    return records
+
+
+def _load_model(path: str) -> keras.Model:
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Of a damaged file Keras raises whatever its parts raise.
+        raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.data.Dataset]]:
+    """At least so many sequences of every size to evaluate at: (size, dataset)."""
+    batch_size = min(sequences, _EVAL_BATCH_SIZE)
+    return [
+        (written, settings.made_task.evaluation(size, sequences, batch_size, settings.seed))
+        for written, size in settings.sizes()
+    ]
+
+
+def _measure(
+    evaluator: keras.Model, data: list[tuple[str, tf.data.Dataset]]
+) -> list[dict[str, Any]]:
+    """What a model costs and how often it errs, at every size: the records of eval.json."""
+    records = []
+    for written, dataset in data:
+        found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
+        sequences = len(dataset) * dataset.element_spec[0].shape[0]
+        record = {"size": written, "sequences": sequences, **report.measures(found)}
+        if "share_without_error" in found:
+            record["sequences_without_error"] = round(found["share_without_error"] * sequences)
+        records.append(record)
+    return records

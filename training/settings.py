@@ -1,0 +1,323 @@
+"""The settings of a run; each is a flag of train.py too.
+
+Nothing here imports TensorFlow: a wrong setting is refused at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from tasks import TASKS, name_of, task_class
+from tasks.fields import checked, choice, limit, number, switch, text
+from tasks.task import Task
+from training.errors import BadInput
+
+# The groups of settings, as the manual shows them. A task's limits are in a group of their own.
+GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
+    "Run",
+    "Training",
+    "Machine, --model=ntm or mann",
+    "Machine, --model=ntm",
+    "Machine, --model=mann",
+    "Network, --model=lstm",
+    "Task",
+    "Evaluation",
+)
+
+_ABOVE_0 = "a finite number above 0", lambda value: value > 0
+_AT_LEAST_0 = "a finite number, 0 or above", lambda value: value >= 0
+_MANY = 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All that makes a run what it is.
+
+    Every field is a flag of train.py, and has its default. `task` is the name of a task, with the
+    task's own limits, or a task that was made with others. Configs are not read: they belong to
+    the command line.
+
+    Raises:
+        ValueError: A setting is not what it may be, or does not fit another one.
+
+    Example:
+
+    >>> from tasks.copy import Copy
+    >>> settings = Settings(task=Copy(max_length=10), steps=1000, learning_rate=1e-3)
+    >>> settings.rnn_size
+    100
+    >>> Settings(rnn_size=0)
+    Traceback (most recent call last):
+    training.errors.BadInput: rnn_size must be a whole number from 1 to 100000. Received: 0
+    """
+
+    task: Task | str = choice(list(TASKS), "What to learn.", group=RUN)
+    model: str = choice(
+        ["ntm", "mann", "lstm"],
+        "What learns: the Neural Turing Machine, the memory-augmented network of Santoro et al., "
+        "or an LSTM network to compare them with.",
+        group=RUN,
+    )
+    checkpoint_seconds: float = number(
+        30.0,
+        "The least time between two checkpoints. One is written after a validation, and at the "
+        "end.",
+        *_AT_LEAST_0,
+        group=RUN,
+    )
+    seed: int = limit(
+        0,
+        "Where weights and sequences come from: runs of the same seed are the same.",
+        at_least=0,
+        at_most=2**31 - 1,
+        group=RUN,
+    )
+
+    steps: int = limit(
+        20000,
+        "The most training steps; a solved task ends it sooner.",
+        at_most=_MANY,
+        group=TRAINING,
+    )
+    batch_size: int = limit(32, "Sequences of a training step.", group=TRAINING)
+    optimizer: str = choice(
+        ["adam", "rmsprop"],
+        "adam; or rmsprop as Graves (2013) has it: centred, decay 0.95, momentum 0.9, epsilon "
+        "1e-4.",
+        group=TRAINING,
+    )
+    learning_rate: float = number(1e-3, "The optimizer's.", *_ABOVE_0, group=TRAINING)
+    adam_epsilon: float = number(
+        1e-7,
+        "Adam's epsilon: where gradients have become smaller than it, steps become smaller too.",
+        *_ABOVE_0,
+        group=TRAINING,
+    )
+    ema_momentum: float = number(
+        0.0,
+        "Average the weights over the steps with this momentum; the averages are what is "
+        "validated, saved and measured. 0: do not.",
+        "at least 0 and less than 1",
+        lambda value: 0 <= value < 1,
+        group=TRAINING,
+    )
+    clip_norm: float = number(
+        0.0,
+        "Scale the gradient down to this global norm; 0: do not.",
+        *_AT_LEAST_0,
+        group=TRAINING,
+    )
+    clip_value: float = number(
+        0.0,
+        "Clip every component of the gradient to +- this; 0: do not.",
+        *_AT_LEAST_0,
+        group=TRAINING,
+    )
+    weight_noise: float = number(
+        0.0,
+        "Standard deviation of noise on the weights, drawn anew in every training step; 0: none.",
+        *_AT_LEAST_0,
+        group=TRAINING,
+    )
+    weight_noise_end: float = number(
+        0.0, "What --weight_noise falls to, evenly.", *_AT_LEAST_0, group=TRAINING
+    )
+    weight_noise_steps: int = limit(
+        0,
+        "The step by which the noise has fallen to --weight_noise_end; 0: it stays as it is.",
+        at_least=0,
+        at_most=_MANY,
+        group=TRAINING,
+    )
+    mix_lengths: bool = switch(
+        False, "Whether the sequences of a batch have different lengths.", group=TRAINING
+    )
+    validate_every: int = limit(
+        100,
+        "Training steps between two validations; the run is saved then, if it is time.",
+        at_most=_MANY,
+        group=TRAINING,
+    )
+    solved_below: float | None = number(
+        None,
+        "End training when the task's measure (of copy wrong bits a sequence) is below this, in "
+        "validation and on fresh sequences. (default: the task's)",
+        *_ABOVE_0,
+        group=TRAINING,
+    )
+    solved_times: int = limit(
+        1,
+        "How many validations in a row must be below --solved_below before training ends.",
+        at_most=_MANY,
+        group=TRAINING,
+    )
+    xla: bool = switch(True, "Whether to compile the training step.", group=TRAINING)
+    distribution_strategy: str = choice(
+        ["none", "mirrored", "multi_worker_mirrored"],
+        "Which devices share a batch. none: one; mirrored: all GPUs of the machine, or, where it "
+        "has none, its logical CPU devices; multi_worker_mirrored: those of the workers that the "
+        "environment variable TF_CONFIG names, each with the same command and --logdir (Keras 2).",
+        group=TRAINING,
+    )
+
+    rnn_size: int = limit(100, "Width of the controller.", group=MACHINE)
+    memory_size: int = limit(128, "Number of memory locations.", group=MACHINE)
+    memory_vector_dim: int = limit(20, "Width of a location.", group=MACHINE)
+    controller: str = choice(
+        ["lstm", "counting_lstm", "feedforward", "rnn"],
+        "The network at the machine's centre; counting_lstm: hard gates, and a carry that adds up "
+        "what comes in as it is.",
+        group=MACHINE,
+    )
+    controller_layers: int = limit(1, "Layers of the controller.", group=MACHINE)
+
+    read_head_num: int = limit(1, "Number of read heads.", group=NTM)
+    write_head_num: int = limit(1, "Number of write heads.", group=NTM)
+    addressing_mode: str = choice(
+        ["content_and_location", "content"], "How heads address the memory.", group=NTM
+    )
+    shift_range: int = limit(1, "The largest shift of the focus.", at_least=0, group=NTM)
+    memory_initializer: str = choice(
+        ["learned", "constant", "random"],
+        "The memory before the first step: learned, 1e-6, or small fixed random numbers.",
+        group=NTM,
+    )
+    weighting_initializer: str = choice(
+        ["spread", "focused"],
+        "Where the heads' learned initial weightings begin: anywhere, or on the first location.",
+        group=NTM,
+    )
+    output_source: str = choice(
+        ["controller", "controller_and_reads"], "What the output is computed from.", group=NTM
+    )
+    write_order: str = choice(
+        ["sequential", "simultaneous"],
+        "Whether write heads erase and add one after another, or all erase before all add.",
+        group=NTM,
+    )
+
+    head_num: int = limit(4, "Number of heads, each of which reads and writes.", group=MANN)
+    gamma: float = number(
+        0.95,
+        "What is left of a location's usage after a step, from 0 to 1.",
+        "from 0 to 1",
+        lambda value: 0 <= value <= 1,
+        group=MANN,
+    )
+    k_strategy: str = choice(
+        ["separate", "summary"],
+        "Whether what is written is a vector of its own, or the key.",
+        group=MANN,
+    )
+    learned_key_strength: bool = switch(
+        False,
+        "Whether the similarities are multiplied by a learned strength before the softmax.",
+        group=MANN,
+    )
+
+    lstm_layers: int = limit(3, "Number of layers.", at_most=1000, group=LSTM)
+    lstm_units: int = limit(256, "Width of a layer.", group=LSTM)
+
+    eval_sizes: str | None = text(
+        "Sizes to measure at, with commas between, in the task's notation. (default: the task's)",
+        default=None,
+        group=EVALUATION,
+    )
+    eval_sequences: int = limit(
+        1000,
+        "Sequences to measure on, at each size, rounded up to whole batches.",
+        at_most=_MANY,
+        group=EVALUATION,
+    )
+
+    def __post_init__(self):
+        try:
+            for field in dataclasses.fields(self):
+                value = getattr(self, field.name)
+                if not (field.name == "task" and isinstance(value, Task)):
+                    object.__setattr__(self, field.name, checked(field, value))
+            self._check_together()
+            name_of(self.made_task)
+            self.sizes()
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+
+    def _check_together(self) -> None:
+        """Refuses settings that do not fit each other."""
+        if self.clip_norm and self.clip_value:
+            self._refuse("one of clip_norm and clip_value must be 0", "clip_norm", "clip_value")
+        if self.model == "ntm" and 2 * self.shift_range + 1 > self.memory_size:
+            self._refuse(
+                "2 * shift_range + 1 must be at most memory_size", "shift_range", "memory_size"
+            )
+        if self.model == "mann" and self.head_num > self.memory_size:
+            self._refuse("head_num must be at most memory_size", "head_num", "memory_size")
+        end = self.weight_noise_end
+        if end and (end > self.weight_noise or not self.weight_noise_steps):
+            self._refuse(
+                "weight_noise_end must be at most weight_noise, and 0 without weight_noise_steps",
+                "weight_noise",
+                "weight_noise_end",
+                "weight_noise_steps",
+            )
+        if self.weight_noise and self.distribution_strategy != "none":
+            self._refuse(
+                "weight_noise must be 0 where distribution_strategy shares a batch between devices",
+                "weight_noise",
+                "distribution_strategy",
+            )
+
+    def _refuse(self, why: str, *names: str) -> None:
+        received = ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        raise ValueError(f"{why}. Received: {received}")
+
+    @functools.cached_property
+    def made_task(self) -> Task:
+        """The task itself, also where `task` is a name."""
+        return self.task if isinstance(self.task, Task) else task_class(self.task)()
+
+    @property
+    def task_name(self) -> str:
+        """The task's name, also where `task` is the task itself."""
+        return name_of(self.made_task)
+
+    def sizes(self) -> list[tuple[str, Any]]:
+        """The sizes to evaluate at, as they were written and as the task means them."""
+        text = self.made_task.default_eval_sizes if self.eval_sizes is None else self.eval_sizes
+        try:
+            return self.made_task.sizes(text)
+        except ValueError as error:
+            raise ValueError(f"eval_sizes={text}: {error}") from error
+
+    def of_groups(self, *groups: str) -> dict[str, Any]:
+        """The settings of these groups, by their names."""
+        return {name: getattr(self, name) for name in names_of_groups(*groups)}
+
+    def as_flags(self) -> dict[str, Any]:
+        """The settings and the task's limits, by the names of their flags."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**own, "task": self.task_name, **dataclasses.asdict(self.made_task)}
+
+    @classmethod
+    def from_flags(cls, values: Mapping[str, Any]) -> Settings:
+        """The settings that `as_flags` returned.
+
+        Raises:
+            ValueError: As the constructor does, or for one of the task's limits.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        limits = {name: value for name, value in values.items() if name not in names}
+        try:
+            task = task_class(values["task"])(**limits)
+        except ValueError as error:
+            raise BadInput(f"--task={values['task']}: {error}") from error
+        return cls(**{**{name: values[name] for name in values.keys() & names}, "task": task})
+
+
+def names_of_groups(*groups: str) -> list[str]:
+    """The names of the settings in these groups."""
+    fields = dataclasses.fields(Settings)
+    return [field.name for field in fields if field.metadata["group"] in groups]
