@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments
+from ntm_keras import validation
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializable
 
 CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
@@ -44,8 +44,8 @@ class FeedforwardCell(AbstractRNNCell):
 
     def __init__(self, units: int, layers: int = 1, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units = arguments.integer("units", units, at_least=1)
-        layers = arguments.integer("layers", layers, at_least=1)
+        self.units = validation.integer("units", units, at_least=1)
+        layers = validation.integer("layers", layers, at_least=1)
         self.layers = [
             never_quantized(
                 keras.layers.Dense(
@@ -113,7 +113,7 @@ class CountingLSTMCell(AbstractRNNCell):
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.units = arguments.integer("units", units, at_least=1)
+        self.units = validation.integer("units", units, at_least=1)
 
     @property
     def state_size(self) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments, controllers
+from ntm_keras import controllers, validation
 from ntm_keras.keras_compat import keras
 
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
@@ -42,7 +42,7 @@ class LearnedInitialState:
 
     def __init__(self, memory_initializer: Any, weighting_initializer: str):
         self.memory_initializer = _memory_initializer(memory_initializer)
-        self.weighting_initializer = arguments.choice(
+        self.weighting_initializer = validation.choice(
             "weighting_initializer", weighting_initializer, WEIGHTING_INITIALIZERS
         )
         self.memory: Any = None

@@ -14,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments
+from ntm_keras import validation
 from ntm_keras.keras_compat import keras, serializable
 from ntm_keras.metrics import MaskedCrossentropy, check_shapes, mask_of
 
@@ -39,7 +39,7 @@ class LabelCrossentropy(MaskedCrossentropy):
 
     def __init__(self, places: int = 1, name: str = "label_crossentropy", **kwargs: Any):
         super().__init__(name, **kwargs)
-        self.places = arguments.integer("places", places, at_least=1)
+        self.places = validation.integer("places", places, at_least=1)
 
     def nats(self, targets, logits):
         return tf.nn.softmax_cross_entropy_with_logits(
@@ -70,10 +70,10 @@ class InstanceAccuracy(keras.metrics.Mean):
     """
 
     def __init__(self, instance: int, places: int = 1, name: str | None = None, **kwargs: Any):
-        instance = arguments.integer("instance", instance, at_least=1)
+        instance = validation.integer("instance", instance, at_least=1)
         super().__init__(name=name or f"accuracy_at_instance_{instance:02}", **kwargs)
         self.instance = instance
-        self.places = arguments.integer("places", places, at_least=1)
+        self.places = validation.integer("places", places, at_least=1)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         mask = mask_of(y_pred, sample_weight)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypedDict, TypeVar
 
 import tensorflow as tf
 
-from ntm_keras import arguments, controllers, fast
+from ntm_keras import controllers, fast, validation
 from ntm_keras.initial_state import copy_of
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, reshape, serializable
 
@@ -105,12 +105,12 @@ class MemoryCell(AbstractRNNCell):
         _check_is_whole(type(self))
         super().__init__(**kwargs)
         self._input_width: int | None = None
-        self.rnn_size = arguments.integer("rnn_size", rnn_size, at_least=1)
-        self.memory_size = arguments.integer("memory_size", memory_size, at_least=1)
-        self.memory_vector_dim = arguments.integer(
+        self.rnn_size = validation.integer("rnn_size", rnn_size, at_least=1)
+        self.memory_size = validation.integer("memory_size", memory_size, at_least=1)
+        self.memory_vector_dim = validation.integer(
             "memory_vector_dim", memory_vector_dim, at_least=1
         )
-        self.controller_layers = arguments.integer(
+        self.controller_layers = validation.integer(
             "controller_layers", controller_layers, at_least=1
         )
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -303,7 +303,7 @@ class MemoryCell(AbstractRNNCell):
         )
 
     def call(self, inputs, states, training=None):
-        inputs = arguments.real("inputs", inputs, self.compute_dtype)
+        inputs = validation.real("inputs", inputs, self.compute_dtype)
         step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
         return step.outputs, self._flat(
             step.state, f"The `state` that `{type(self).__name__}.step` returns"
@@ -459,9 +459,9 @@ class MemoryLayer(keras.layers.RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Runs over the sequences: Keras 3's RNN layer calls this."""
-        sequences = arguments.real("sequences", sequences, self.cell.compute_dtype)
+        sequences = validation.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
-            mask = arguments.mask(mask, sequences)
+            mask = validation.mask(mask, sequences)
         if not self.has_fast_loop:
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if self.go_backwards:

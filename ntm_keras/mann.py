@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, arguments, controllers, memory
+from ntm_keras import addressing, controllers, memory, validation
 from ntm_keras.keras_compat import serializable
 from ntm_keras.machine import (
     CellOptions,
@@ -161,10 +161,10 @@ class MANNCell(MemoryCell):
         **options: Unpack[CellOptions],
     ):
         super().__init__(rnn_size, memory_size, memory_vector_dim, **options)
-        self.head_num = arguments.integer("head_num", head_num, at_least=1)
-        self.gamma = arguments.fraction("gamma", gamma)
-        self.k_strategy = arguments.choice("k_strategy", k_strategy, K_STRATEGIES)
-        self.learned_key_strength = arguments.boolean("learned_key_strength", learned_key_strength)
+        self.head_num = validation.integer("head_num", head_num, at_least=1)
+        self.gamma = validation.fraction("gamma", gamma)
+        self.k_strategy = validation.choice("k_strategy", k_strategy, K_STRATEGIES)
+        self.learned_key_strength = validation.boolean("learned_key_strength", learned_key_strength)
         if self.head_num > self.memory_size:
             raise ValueError(
                 "Argument `head_num` must be at most `memory_size`: each head may write to a least "

@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments
+from ntm_keras import validation
 from ntm_keras.keras_compat import keras, steps_seen_by
 
 
@@ -70,7 +70,7 @@ class NoisyModel(keras.Model):
                 f"Received: stddev={stddev!r}"
             )
         self._stddev = stddev
-        self._noise_seed = arguments.integer("seed", seed, at_least=0)
+        self._noise_seed = validation.integer("seed", seed, at_least=0)
 
     def call(self, inputs, training=None, mask=None):
         if not training or not self.trainable_variables:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tensorflow as tf
 
-from ntm_keras import addressing, arguments, heads, memory
+from ntm_keras import addressing, heads, memory, validation
 from ntm_keras.initial_state import LearnedInitialState
 from ntm_keras.keras_compat import serializable
 from ntm_keras.machine import (
@@ -172,20 +172,20 @@ class NTMCell(MemoryCell):
         **options: Unpack[CellOptions],
     ):
         super().__init__(rnn_size, memory_size, memory_vector_dim, **options)
-        self.read_head_num = arguments.integer("read_head_num", read_head_num, at_least=1)
-        self.write_head_num = arguments.integer("write_head_num", write_head_num, at_least=1)
-        self.addressing_mode = arguments.choice(
+        self.read_head_num = validation.integer("read_head_num", read_head_num, at_least=1)
+        self.write_head_num = validation.integer("write_head_num", write_head_num, at_least=1)
+        self.addressing_mode = validation.choice(
             "addressing_mode", addressing_mode, ADDRESSING_MODES
         )
-        self.shift_range = arguments.integer("shift_range", shift_range, at_least=0)
+        self.shift_range = validation.integer("shift_range", shift_range, at_least=0)
         self.output_dim = (
-            None if output_dim is None else arguments.integer("output_dim", output_dim, at_least=1)
+            None if output_dim is None else validation.integer("output_dim", output_dim, at_least=1)
         )
         self.initial = LearnedInitialState(memory_initializer, weighting_initializer)
         self.memory_initializer = self.initial.memory_initializer
         self.weighting_initializer = self.initial.weighting_initializer
-        self.output_source = arguments.choice("output_source", output_source, OUTPUT_SOURCES)
-        self.write_order = arguments.choice("write_order", write_order, WRITE_ORDERS)
+        self.output_source = validation.choice("output_source", output_source, OUTPUT_SOURCES)
+        self.write_order = validation.choice("write_order", write_order, WRITE_ORDERS)
         if 2 * self.shift_range + 1 > self.memory_size:
             raise ValueError(
                 "Argument `shift_range` must not shift around the whole memory: "

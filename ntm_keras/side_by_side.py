@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments
+from ntm_keras import validation
 from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 from ntm_keras.machine import MemoryLayer
 
@@ -56,13 +56,13 @@ class SideBySide(keras.layers.Wrapper):
                 f" nor unrolled. Received: layer={_described(layer)}"
             )
         super().__init__(layer, **kwargs)
-        self.parts = arguments.integer("parts", parts, at_least=1)
+        self.parts = validation.integer("parts", parts, at_least=1)
         self.supports_jit = False
         self.supports_masking = True
         self._compiled = tf.function(self._run, jit_compile=True, autograph=False)
 
     def call(self, sequences, mask=None, training=False):
-        mask = None if mask is None else arguments.mask(mask, sequences)
+        mask = None if mask is None else validation.mask(mask, sequences)
         batch_size = sequences.shape[0] or tf.shape(sequences)[0]
         parts = min(self.parts, sequences.shape[0] or self.parts)
         ends = [batch_size * part // parts for part in range(parts + 1)]

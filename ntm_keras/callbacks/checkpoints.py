@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras import arguments
+from ntm_keras import validation
 from ntm_keras.callbacks.images import reason
 from ntm_keras.keras_compat import (
     build_optimizer,
@@ -76,7 +76,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._folder = pathlib.Path(os.path.expanduser(folder))
         self._variables = variables or {}
         self._averages = averages
-        self._seconds = arguments.number("seconds", seconds, at_least=0)
+        self._seconds = validation.number("seconds", seconds, at_least=0)
         self._written_at = -math.inf
         self._step: int | None = None  # Of the last state that was written or read.
 

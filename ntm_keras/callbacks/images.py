@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ntm_keras import arguments, pictures
+from ntm_keras import pictures, validation
 from ntm_keras.keras_compat import keras, training_step
 from ntm_keras.tracing import trace_model
 
@@ -71,7 +71,7 @@ class EveryFewEpochs(keras.callbacks.Callback):
     def __init__(self, log_dir: str | os.PathLike, every: int):
         super().__init__()
         self._log_dir = log_dir
-        self._every = arguments.integer("every", every, at_least=1)
+        self._every = validation.integer("every", every, at_least=1)
         self._done_at = -1
 
     def on_train_begin(self, logs=None):
@@ -122,7 +122,7 @@ class MachineImages(EveryFewEpochs):
     ):
         super().__init__(log_dir, every)
         self._inputs = tf.nest.map_structure(_first, inputs)
-        self._draw = None if draw is None else arguments.function("draw", draw)
+        self._draw = None if draw is None else validation.function("draw", draw)
         self._trace: Any = None
 
     def on_train_begin(self, logs=None):
