@@ -1,3 +1,4 @@
+import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -19,16 +20,28 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
-@pytest.fixture(autouse=True)
-def eager_or_graph(request):
-    """Runs tests marked `eager`, if they are not marked `graph`, without tracing graphs."""
+@contextlib.contextmanager
+def running_eagerly(is_eager):
+    """Functions run eagerly, without being traced, or not."""
     import tensorflow as tf
 
-    is_marked = request.node.get_closest_marker
-    is_eager = bool(is_marked("eager") and not is_marked("graph"))
+    before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(is_eager)
     yield
-    tf.config.run_functions_eagerly(False)
+    tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager_file(request):
+    with running_eagerly(request.node.get_closest_marker("eager") is not None):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def eager_or_graph(request):
+    marks = [mark.name for mark in request.node.iter_markers() if mark.name in ("eager", "graph")]
+    with running_eagerly(marks[:1] == ["eager"]):
+        yield
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from ntm_keras import NTM, BitCrossentropy, callbacks, pictures
 from ntm_keras.callbacks.images import EventLog
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
+pytestmark = pytest.mark.eager
+
 
 def make_machine():
     return make_model(NTM(6, 8, 4, 1, 2, return_sequences=True, name="machine"))

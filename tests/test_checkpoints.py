@@ -9,6 +9,8 @@ from ntm_keras.callbacks import Checkpoints, SwapAveragedWeights
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from training import run_folder
 
+pytestmark = pytest.mark.eager
+
 INPUTS = np.linspace(-1, 1, 24).reshape(8, 3).astype("float32")
 TARGETS = INPUTS[:, :2] ** 2
 
@@ -71,6 +73,7 @@ def test_a_training_that_begins_anew_among_later_states_is_refused(folder):
         training.model.fit(INPUTS, TARGETS, callbacks=[training.checkpoints], verbose=0)
 
 
+@pytest.mark.graph
 @pytest.mark.parametrize("xla", [False, True])
 def test_a_training_that_goes_on_ends_like_one_that_never_stopped(tmp_path, xla):
     expected = Training(tmp_path / "whole", xla=xla).train(12)

@@ -1,5 +1,6 @@
 """A batch that two devices share: of one machine, or of two processes that work together."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -76,7 +77,7 @@ def weights(logdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "alone"
-    train(SETTINGS, logdir)
+    train(dataclasses.replace(SETTINGS, xla=False), logdir)
     return weights(logdir)
 
 

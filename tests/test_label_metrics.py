@@ -7,6 +7,8 @@ import tensorflow as tf
 from ntm_keras import InstanceAccuracy, LabelCrossentropy, LaterError
 from ntm_keras.keras_compat import keras
 
+pytestmark = pytest.mark.eager
+
 LABELS = [[2, 0, 2, 2, 1, 0], [1, 1, 1, 1, 1, 1]]
 ANSWERS = [[0, 0, 2, 1, 1, 0], [1, 1, 0, 1, 0, 1]]
 MASK = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]], "float32")
@@ -78,6 +80,7 @@ def test_what_was_not_measured_is_nan():
     assert math.isnan(measured(LaterError(), targets, targets))
 
 
+@pytest.mark.graph
 def test_shapes_may_be_unknown_until_there_is_data():
     @tf.function(input_signature=[tf.TensorSpec(None), tf.TensorSpec(None)])
     def loss(targets, logits):

@@ -14,6 +14,8 @@ from ntm_keras import (
 )
 from ntm_keras.keras_compat import keras
 
+pytestmark = pytest.mark.eager
+
 
 @pytest.fixture
 def targets(random):

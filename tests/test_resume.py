@@ -104,6 +104,7 @@ def test_its_result_counts_the_seconds_of_all_parts(whole, stopped):
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
 
 
+@pytest.mark.eager
 def test_a_finished_run_only_tells_its_result_again(stopped):
     logdir, result, printed = stopped
     again, said = trained(LONG, logdir)
@@ -113,6 +114,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 
 
+@pytest.mark.eager
 def test_a_run_may_go_on_for_longer_and_be_started_anew(stopped):
     logdir, _, _ = stopped
     result, printed = trained(dataclasses.replace(LONG, steps=61, validate_every=5), logdir)
@@ -132,6 +134,7 @@ class Interrupts(keras.callbacks.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.eager
 def test_a_training_in_a_notebook_that_was_interrupted_can_go_on(tmp_path, monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
     settings = tiny(steps=4, validate_every=3)

@@ -19,6 +19,8 @@ from ntm_keras.callbacks import Checkpoints, GuardGradients
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from training import callbacks
 
+pytestmark = pytest.mark.eager
+
 
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2's optimizers accumulate no gradients")
 def test_all_sequences_are_counted_where_gradients_are_accumulated(tmp_path):

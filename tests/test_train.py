@@ -126,6 +126,7 @@ INTERRUPTED = f"""
 import runpy, signal, sys
 from training import command_line
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it.
 command_line.parse = lambda *arguments: signal.raise_signal({int(signal.SIGINT)})
 sys.argv = ["train.py"]
 runpy.run_path("train.py", run_name="__main__")
