@@ -78,7 +78,7 @@ class Measurements(EveryFewEpochs):
         super().__init__(log_dir, every)
         self._measure = measure
 
-    def _do(self, step: int) -> None:
+    def _run(self, step: int) -> None:
         measured = self._measure()
         with self._log.writing():
             for tag, value in measured.items():
