@@ -166,8 +166,8 @@ class MANNCell(MemoryCell):
         self.learned_key_strength = validation.boolean("learned_key_strength", learned_key_strength)
         if self.head_num > self.memory_size:
             raise ValueError(
-                "Argument `head_num` must be at most `memory_size`: there is a least used location for "
-                f"each head. Received: head_num={head_num}, memory_size={memory_size}"
+                "Argument `head_num` must be at most `memory_size`: each head has a least used"
+                f" location. Received: head_num={head_num}, memory_size={memory_size}"
             )
 
     @property
