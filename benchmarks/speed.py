@@ -13,8 +13,9 @@ Times a training step and a forward pass, as a plain graph and compiled by XLA, 
   LSTM              Keras's, as wide as the controller, with a projection: the cost without memory
 
 on the copy task. Then it varies one size after another, for the compiled training step. Programs
-that are compared are timed in turn, in one process; each setting has its own process. Prints tables,
-and writes FOLDER/speed.jsonl, a line for each figure, and FOLDER/growth.png. Needs matplotlib:
+that are compared are timed in turn, in one process; each setting has its own process. Prints
+tables, and writes FOLDER/speed.jsonl, a line for each figure, and FOLDER/growth.png. Needs
+matplotlib:
 `pip install -e '.[benchmarks]'`.
 """
 
