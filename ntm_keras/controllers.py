@@ -250,8 +250,9 @@ def build(cell: Any, width: int) -> None:
     built_for = (cell.get_build_config() or {}).get("input_shape")
     if built_for and built_for[-1] not in (width, None):
         raise ValueError(
-            f"Argument `controller` must be built for inputs of width {width} (the machine's inputs"
-            f" and read vectors), or not be built yet. Received: a cell built for {built_for[-1]}"
+            "Argument `controller` must not have been built for inputs of another width than"
+            f" {width}, which is the width of the machine's inputs and read vectors. Received: a"
+            f" cell built for {built_for[-1]}"
         )
 
 
