@@ -1,4 +1,4 @@
-"""Trains a Neural Turing Machine on a task, or evaluates one that was trained.
+"""Trains a Neural Turing Machine on a task, or evaluates a trained one.
 
   python train.py                                  train on the copy task
   python train.py --task=copy --max_length=10      with other limits
@@ -35,7 +35,7 @@ def main(argv: list[str]) -> None:
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    """Prints a warning of the project in a line, and others as Python does."""
+    """Prints the project's warnings on one line, and others as Python does."""
     if category is UserWarning:
         said = f"train.py: warning: {' '.join(str(message).split()).rstrip('.')}.\n"
     else:

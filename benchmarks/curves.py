@@ -2,7 +2,7 @@
 
   python benchmarks/curves.py --output=docs/curves.png NTM=runs/seeds LSTM=runs/lstm
 
-After the names stand folders in which seeds.py wrote FOLDER/TASK/seeds.jsonl. Needs matplotlib:
+Each name is followed by a folder in which seeds.py wrote FOLDER/TASK/seeds.jsonl. Needs matplotlib:
 `pip install -e '.[benchmarks]'`.
 """
 
@@ -33,7 +33,7 @@ _COST, _EXCESS = "cost_bits_per_sequence", "excess_cost_bits_per_sequence"
 
 
 def lines_of(folder: str, task: str) -> list[dict[str, Any]]:
-    """The lines that seeds.py wrote of a task, none where it wrote none, or of no cost."""
+    """The lines with a cost that seeds.py wrote for a task, possibly none."""
     path = pathlib.Path(os.path.expanduser(folder), task, "seeds.jsonl")
     if not path.exists():
         return []
@@ -42,7 +42,7 @@ def lines_of(folder: str, task: str) -> list[dict[str, Any]]:
 
 
 def measure_of(task: str) -> str:
-    """The cost; where no machine can bring it to zero, how far it is above the least one."""
+    """The cost; if the cost cannot be zero, its excess over the optimal cost."""
     return _EXCESS if task_class(task).solved_measure == _EXCESS else _COST
 
 
@@ -55,10 +55,10 @@ def draw(axes: plt.Axes, task: str, folders: dict[str, str]) -> None:
             steps, cost = (line["validations"][each] for each in ("steps", measure_of(task)))
             sequences = [step * line["flags"]["batch_size"] / 1000 for step in steps]
             axes.plot(sequences, cost, color=f"C{index}", alpha=0.7, linewidth=1, label=label)
-    above = " above the least" if measure_of(task) == _EXCESS else ""
+    above = " above the optimum" if measure_of(task) == _EXCESS else ""
     axes.set_title(task.replace("_", " "))
     axes.set_xlabel("thousands of sequences")
-    axes.set_ylabel(f"cost{above}, bits a sequence")
+    axes.set_ylabel(f"cost{above}, bits per sequence")
     axes.set_yscale("log")
     axes.legend()
 

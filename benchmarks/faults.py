@@ -1,13 +1,13 @@
-"""Kills a run at random moments, damages checkpoints at random places, and says what came of it.
+"""Kills runs at random moments, damages checkpoints at random places, and prints the results.
 
   python benchmarks/faults.py                          about a quarter of an hour
   python benchmarks/faults.py --kills=5 --damages=10
 
-A run is killed with SIGKILL, started again with its own folder, and killed again until it comes to
-its end: all variables of its last checkpoint must be those of the same run without a kill. Then
-another begins, until there were as many kills as asked for. The last checkpoint of a training is
-cut short, or one of its bytes is flipped: that must be noticed and named, and training must go on
-from the one before. Ends with status 1 where it was otherwise.
+A run is killed with SIGKILL, started again in its own folder, and killed again until it ends. All
+variables of its last checkpoint must equal those of the same run without a kill. Then another run
+begins, until there were enough kills. To damage a checkpoint, the last one of a training is cut
+short, or one of its bits is flipped. The damage must be noticed and named, and training must go on
+from the checkpoint before. If a test fails, the program ends with status 1.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ sys.path.insert(0, str(ROOT))
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("kills", 50, "How often runs are killed.", lower_bound=0)
 flags.DEFINE_integer("damages", 100, "How many checkpoints are damaged.", lower_bound=0)
-flags.DEFINE_integer("seed", 0, "Of the moments and places.")
+flags.DEFINE_integer("seed", 0, "Seed of the moments and places.")
 
-# A small run that is seldom done with writing: it validates and keeps its state every 20 steps.
+# A small run that writes often: it validates and writes a checkpoint every 20 steps.
 _RUN = (
     "--task=copy --steps=4000 --validate_every=20 --checkpoint_seconds=0 --max_length=3 --bits=3"
     " --rnn_size=16 --memory_size=16 --memory_vector_dim=8 --batch_size=16 --ema_momentum=0.9"
@@ -52,13 +52,13 @@ def end(process: subprocess.Popen) -> None:
         sys.exit(f"faults.py: train.py ended with status {process.returncode}.")
 
 
-def seconds_to_first_state(logdir: pathlib.Path) -> float:
-    """Lets a run end; returns after how many seconds it had kept its first state."""
+def seconds_to_first_checkpoint(logdir: pathlib.Path) -> float:
+    """Lets a run end; returns the seconds until its first checkpoint."""
     began, process = time.monotonic(), start(logdir)
     while not list(logdir.glob("checkpoints/*.sha256")):
         time.sleep(0.05)
         if process.poll() is not None:
-            sys.exit("faults.py: train.py ended before it had kept a state.")
+            sys.exit("faults.py: train.py ended before its first checkpoint.")
     kept = time.monotonic() - began
     end(process)
     return kept
@@ -81,7 +81,7 @@ def kill_once(logdir: pathlib.Path, latest: float) -> str:
 
 
 def last_state(logdir: pathlib.Path) -> dict[str, np.ndarray]:
-    """All variables of the last checkpoint, except the seconds that it took."""
+    """All variables of the last checkpoint, except the seconds of training."""
     import tensorflow as tf
 
     path = max(logdir.glob("checkpoints/*.index"))
@@ -97,7 +97,7 @@ def are_equal(state: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def kill_until_over(logdir: pathlib.Path, latest: float, at_most: int) -> list[str]:
-    """Kills a run until it comes to its end in spite of it, or no more kills are wanted."""
+    """Kills a run again and again until it ends, at most `at_most` times."""
     found: list[str] = []
     while len(found) < at_most:
         doing = kill_once(logdir, latest)
@@ -105,15 +105,15 @@ def kill_until_over(logdir: pathlib.Path, latest: float, at_most: int) -> list[s
             return found
         found.append(doing)
         steps = [path.stem for path in logdir.glob("checkpoints/*.sha256")]
-        print(f"killed: {doing}, {max(steps, default='no state')}", flush=True)
+        print(f"killed: {doing}, {max(steps, default='no checkpoint')}", flush=True)
     end(start(logdir))
     return found
 
 
 def kill(folder: pathlib.Path) -> bool:
-    """Whether runs that were killed again and again all ended like one that was not."""
-    # Half of the moments are while a run starts or goes back to its last state.
-    latest = 2 * seconds_to_first_state(folder / "whole")
+    """Whether all runs that were killed ended like a run that was not."""
+    # Half of the kills come while a run starts or restores its last checkpoint.
+    latest = 2 * seconds_to_first_checkpoint(folder / "whole")
     expected = last_state(folder / "whole")
     found: list[str] = []
     runs = equal = 0
@@ -123,13 +123,13 @@ def kill(folder: pathlib.Path) -> bool:
         runs += 1
         equal += are_equal(expected, last_state(killed))
         print(f"run {runs} over: {equal} of {runs} equal", flush=True)
-    told = ", ".join(f"{found.count(each)} {each}" for each in ("at work", "writing"))
-    print(f"\n{len(found)} kills ({told}): {equal} of {runs} runs equal in the end\n")
+    counts = ", ".join(f"{found.count(each)} {each}" for each in ("at work", "writing"))
+    print(f"\n{len(found)} kills ({counts}): {equal} of {runs} runs equal in the end\n")
     return equal == runs
 
 
 class Training:
-    """A small machine in training, whose states are kept in a folder."""
+    """The training of a small machine, with checkpoints in a folder."""
 
     def __init__(self):
         import tensorflow as tf
@@ -143,7 +143,7 @@ class Training:
         self.model.compile("adam", "mse")
 
     def go_on(self, folder: pathlib.Path, until: int) -> tuple[list[np.ndarray], list[str]]:
-        """Trains on from the last whole state; returns the weights, and the complaints."""
+        """Trains on from the last whole checkpoint; returns the weights and the warnings."""
         from ntm_keras.callbacks import Checkpoints
 
         checkpoints = Checkpoints(str(folder), seconds=0.0)
@@ -164,7 +164,7 @@ class Training:
 
 
 def damage(folder: pathlib.Path, step: int) -> str:
-    """Cuts or flips a byte of one of a state's files; returns what was done."""
+    """Cuts a file of a checkpoint, or flips a bit in it; returns what was done."""
     path = random.choice(sorted(folder.glob(f"step-{step:09d}.*")))
     content = bytearray(path.read_bytes())
     place = random.randrange(len(content))
@@ -178,7 +178,7 @@ def damage(folder: pathlib.Path, step: int) -> str:
 
 
 def damage_checkpoints(folder: pathlib.Path) -> bool:
-    """Whether every damage was named, and training went on from the state before."""
+    """Whether all damages were named and training went on from the checkpoint before."""
     training, good = Training(), folder / "good"
     expected, _ = training.go_on(good, until=3)
     survived = 0

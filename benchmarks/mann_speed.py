@@ -2,10 +2,10 @@
 
   python benchmarks/mann_speed.py
 
-As one program, and side by side in two parts, as train.py trains it on two cores. Beside these, in
-turn in the same process: the same maths with Python loops over heads and time, as a plain graph,
-which is how implementations of it are commonly written (yardstick.py); and an LSTM of the same
-width, the price of a controller alone.
+It is timed as one program, and in `SideBySide` with two parts, as train.py trains it on two cores.
+For comparison, in turn in the same process: the same maths with Python loops over heads and time as
+a plain graph, as implementations are commonly written (yardstick.py); and an LSTM of the same
+width, the cost of a controller alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 FLAGS = flags.FLAGS
 
 for _name, _default, _help in (
-    ("repeats", 20, "How often to time each."),
-    ("batch_size", 16, "Episodes of a step."),
-    ("length", 50, "Drawings of an episode."),
+    ("repeats", 20, "How often to time each program."),
+    ("batch_size", 16, "Episodes in a step."),
+    ("length", 50, "Drawings in an episode."),
     ("rnn_size", 200, "Width of the controller."),
     ("memory_size", 128, "Number of memory locations."),
     ("memory_vector_dim", 40, "Width of a location."),
@@ -37,14 +37,14 @@ for _name, _default, _help in (
 flags.register_multi_flags_validator(
     ["memory_size", "head_num"],
     lambda sizes: sizes["memory_size"] >= sizes["head_num"],
-    "memory_size must be at least head_num: every head writes to a location of its own",
+    "memory_size must be at least head_num: each head has a least used location",
 )
 
 _PIXELS, _LABELS = 400, 5
 
 
 def make_layers() -> dict[str, tuple[Any, bool]]:
-    """What is timed, by its name, and whether under XLA."""
+    """A dict from name to a layer and whether it is compiled by XLA."""
     from yardstick import PlainMANN
 
     from ntm_keras import MANN, SideBySide
@@ -65,7 +65,7 @@ def make_layers() -> dict[str, tuple[Any, bool]]:
 
 
 def make_step(layer: Any, xla: bool) -> Callable:
-    """A training step with Adam, as `model.fit` makes it."""
+    """A training step with Adam, as in `model.fit`."""
     import tensorflow as tf
 
     from ntm_keras import LabelCrossentropy

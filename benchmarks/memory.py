@@ -2,9 +2,9 @@
 
   python benchmarks/memory.py
 
-Of an LSTM, to compare with, an NTM and a MANN: how much the process grows between the tenth and
-the last of so many small models that are made, called by `predict` and dropped; and the same for
-traces of one layer with its gradient, each at another length.
+For an NTM, a MANN and, for comparison, an LSTM, it makes `count` small models, calls `predict` and
+drops them. It prints how much the process grows between the tenth model and the last. It does the
+same for traces of one layer with its gradient, each at another length.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LAYERS = {
 
 
 def models(make: Callable[[], keras.layers.Layer]) -> Iterator[None]:
-    """Makes, uses and drops a model each time it is asked."""
+    """Makes, uses and drops a model in each iteration."""
     inputs = np.ones([2, 3, _WIDTH], "float32")
     while True:
         model = keras.Sequential([keras.Input([None, _WIDTH]), make()])
@@ -50,7 +50,7 @@ def models(make: Callable[[], keras.layers.Layer]) -> Iterator[None]:
 
 
 def traces(make: Callable[[], keras.layers.Layer]) -> Iterator[None]:
-    """Traces a layer with its gradient, at another length each time it is asked."""
+    """Traces a layer with its gradient, at another length in each iteration."""
     layer = make()
     length = 1
     while True:
@@ -87,7 +87,7 @@ def _resident() -> float:
 def main(argv: list[str]) -> None:
     if argv[1:]:
         sys.exit(f"memory.py: unexpected argument {argv[1]!r}: flags begin with --.")
-    tf.get_logger().setLevel("ERROR")  # It warns of the many traces, which are meant.
+    tf.get_logger().setLevel("ERROR")  # It warns of many traces; they are intended.
     print(f"MiB by which the process grows between the 10th and the {FLAGS.count}th")
     print(f"{'':6}{'model':>8}{'trace':>8}")
     for name, make in _LAYERS.items():

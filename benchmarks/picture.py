@@ -1,13 +1,13 @@
-"""Draws what a trained machine does with one sequence, after the paper's figure 6.
+"""Draws what a trained machine does with one sequence, like the paper's figure 6.
 
   python benchmarks/picture.py --logdir=pretrained/copy --output=docs/copy.png
   python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3 --output=repeat_copy.png
 
 Left, from the top: inputs, what the first write head adds, where any head writes. Right: outputs,
-what the first read head reads, where any head reads. Of Omniglot, from the top: drawings, labels
-and how likely the machine thinks each label; where any head writes; where any head reads. Time runs
-across; down run the locations that they use. Dark is 0 and bright 1; of what is signed blue is -1,
-white 0 and red 1. Of Omniglot's weightings bright is the largest.
+what the first read head reads, where any head reads. For Omniglot, from the top: drawings, labels
+and the machine's probability of each label; where any head writes; where any head reads. Time runs
+across; the locations that the heads use run down. Dark is 0 and bright 1. For signed numbers blue
+is -1, white 0 and red 1. For Omniglot's weightings bright is the largest weight.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("logdir", None, "The run's folder.", required=True)
 flags.DEFINE_string("output", None, "Where to write the picture.", required=True)
 flags.DEFINE_string(
-    "size", None, "Of the sequence, as in --eval_sizes. (default: the task's first)"
+    "size", None, "Size of the sequence, as in --eval_sizes. (default: the task's first)"
 )
-flags.DEFINE_integer("seed", 0, "Of the sequence.")
+flags.DEFINE_integer("seed", 0, "Seed of the sequence.")
 
 _WIDTH = 410
 
@@ -51,7 +51,7 @@ def task_of(run: pathlib.Path) -> Task:
 
 
 def used_locations(*weightings: np.ndarray) -> np.ndarray:
-    """The stretch of the ring of locations that the weightings, `(time, locations)`, lie on."""
+    """The part of the ring of locations that the weightings, `(time, locations)`, use."""
     size = weightings[0].shape[1]
     (used,) = np.nonzero(np.concatenate(weightings).max(axis=0) > 0.5)
     if not len(used):
@@ -62,7 +62,7 @@ def used_locations(*weightings: np.ndarray) -> np.ndarray:
 
 
 def column(vectors, moved, weightings) -> list:
-    """Three pictures, one below the other, of `(time, rows)` each."""
+    """Three pictures, one below another, each of a matrix `(time, rows)`."""
     heights = {72: vectors, 100: moved, 280: weightings}
     return [drawn(np.transpose(rows), (height, _WIDTH)) for height, rows in heights.items()]
 
@@ -70,7 +70,7 @@ def column(vectors, moved, weightings) -> list:
 def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Any) -> np.ndarray:
     """The picture of a sequence whose inputs are a few bits."""
     writing, reading = weightings_of(trace)
-    # As high as the inputs, which have delimiters too.
+    # Padded to the height of the inputs, which also have delimiters.
     answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
     left = column(inputs[0], trace.add_vector[0, :, 0], writing)
     right = column(answers, trace.read_vectors[0, :, 0], reading)
@@ -78,7 +78,7 @@ def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Any) -> np
 
 
 def of_an_episode(episode: np.ndarray, trace: Any) -> np.ndarray:
-    """The picture of an episode of drawings, which are drawn already."""
+    """The picture of an episode, below the picture that the task has drawn."""
     size = 280, episode.shape[1]
     weightings = [
         pictures.heatmap(each.T, high=each.max(), size=size) for each in weightings_of(trace)
@@ -87,7 +87,7 @@ def of_an_episode(episode: np.ndarray, trace: Any) -> np.ndarray:
 
 
 def weightings_of(trace: Any) -> list[np.ndarray]:
-    """The largest weight of any write head, and of any read head, at the locations they use."""
+    """The largest weight of all write heads, and of all read heads, at the used locations."""
     weightings = [
         each.numpy()[0].max(axis=1) for each in (trace.write_weightings, trace.read_weightings)
     ]
@@ -102,10 +102,10 @@ def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def draw(run: pathlib.Path, size: str | None = None, seed: int = 0) -> np.ndarray:
-    """The picture of the machine in a run's folder, at work on one sequence.
+    """The picture of one sequence processed by the machine in a run's folder.
 
     Raises:
-        ValueError: There is no machine with a memory, or no sequence of this size.
+        ValueError: The folder has no machine with a memory, or the size is not allowed.
     """
     if not (run / "model.keras").exists() or not (run / "result.json").exists():
         raise ValueError(f"--logdir={run} is not the folder of a finished run.")

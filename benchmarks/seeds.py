@@ -4,10 +4,10 @@
   python benchmarks/seeds.py --task=copy --first_seed=100 --seeds=30
   python benchmarks/seeds.py --task=copy --seeds=3 --folder=runs/lstm -- --model=lstm
 
-What stands after `--` goes to train.py. Seeds that are done are not trained again: a benchmark
-that was stopped goes on with the seed that it was at, as long as the settings are the same.
-FOLDER/TASK/SEED holds each run, and FOLDER/TASK/seeds.jsonl a line for each seed: its result, what
-it was measured to do at every size, and all its validations.
+Arguments after `--` go to train.py. Finished seeds are not trained again: a benchmark that was
+stopped continues, if the settings are the same. FOLDER/TASK/SEED holds each run, and
+FOLDER/TASK/seeds.jsonl has a line for each seed: its result, its measures at every size, and all
+its validations.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.")
 flags.DEFINE_integer("seeds", 5, "How many seeds.", lower_bound=1)
-flags.DEFINE_integer("first_seed", 0, "The first of them; the others follow it.", lower_bound=0)
+flags.DEFINE_integer("first_seed", 0, "The first seed; the others follow it.", lower_bound=0)
 flags.DEFINE_string("folder", "runs/seeds", "Where the runs are.")
 
 
 def run_train(*arguments: str) -> None:
-    """Runs train.py; ends the benchmark where that fails."""
+    """Runs train.py; ends the benchmark if that fails."""
     command = [sys.executable, str(ROOT / "train.py"), *arguments]
     print(f"\n$ {' '.join(command)}", flush=True)
     if subprocess.run(command).returncode != 0:
@@ -48,7 +48,7 @@ def run_train(*arguments: str) -> None:
 
 
 def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any]:
-    """Trains and measures one seed, as far as that is not done; returns its line."""
+    """Trains and measures one seed, unless that is done already; returns its line."""
     if not (run / "result.json").exists():
         run_train(*settings, f"--seed={seed}", f"--logdir={run}")
     if not (run / "eval.json").exists():
@@ -62,14 +62,14 @@ def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any
 
 
 def measures_of(record: dict[str, Any]) -> list[str]:
-    """The names of the measures in what train.py writes: in a result, or of a size."""
+    """The names of the measures in result.json, or in a record of eval.json."""
     others = {"seed", "solved", "steps", "sequences", "seconds", "flags", "sizes", "validations"}
     others |= {"size", "sequences_without_error"}
     return [name for name in record if name not in others]
 
 
 def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]]:
-    """The steps at which a run was validated, and what every measure was there."""
+    """The steps at which a run was validated, and the measures at these steps."""
     accumulator = EventAccumulator(str(run / "validation"), size_guidance={"tensors": 0}).Reload()
     events = {name: accumulator.Tensors(name) for name in measures}
     return {
@@ -79,19 +79,19 @@ def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]
 
 
 def value_of(event: Any) -> float:
-    """The number of an event, with four digits."""
+    """The number in an event, with four digits."""
     return float(f"{float(tensor_util.make_ndarray(event.tensor_proto)):.4g}")
 
 
 def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
-    """Ends the benchmark where the seeds that are done were trained with other settings."""
+    """Ends the benchmark if the finished seeds were trained with other settings."""
     try:
         now = command_line.flags_of(["train.py", *settings])
     except BadInput as error:
         sys.exit(f"seeds.py: {error}")
     defaults = flagfiles.settings_of(flagfiles.define(now["task"]))
     for path in sorted(folder.glob("*/result.json")):
-        # Before there was a flag, runs were made with what is its default.
+        # A run that is older than a flag was made with the flag's default.
         then = {**defaults, **json.loads(path.read_text(encoding="utf-8"))["flags"]}
         for name in sorted(now.keys() - {"seed"}):
             if now[name] != then[name]:
@@ -102,7 +102,7 @@ def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """In Markdown: a row for every measure, a column for every seed, and their median."""
+    """A Markdown table: a row for each measure, a column for each seed, and the median."""
     columns = ["seed", *(str(line["seed"]) for line in lines), "median"]
     rows = [columns, ["---"] * len(columns)]
     rows.append(["solved", *("yes" if line["solved"] else "no" for line in lines), ""])
@@ -115,7 +115,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 
 
 def rows_of(sizes: str, records: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """A row for every measure of these sizes."""
+    """A row for each measure at these sizes."""
     return [
         row(
             f"{sizes}: {name.removesuffix('_per_sequence').replace('_', ' ')}",
@@ -133,7 +133,7 @@ def row(name: str, values: list[float], form: str) -> list[str]:
 def measure_seeds(
     task: str, seeds: range, folder: pathlib.Path, settings: list[str]
 ) -> list[dict[str, Any]]:
-    """Trains and measures seeds, as far as that is not done; returns their lines, and keeps them.
+    """Trains and measures the seeds that are not done; writes and returns the lines of all.
 
     Args:
         task: The task's name.
@@ -155,7 +155,7 @@ def measure_seeds(
 
 
 def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # TensorBoard tells of every file that it opens.
+    logging.set_verbosity(logging.WARNING)  # TensorBoard logs every file that it opens.
     seeds = range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.seeds)
     folder = pathlib.Path(os.path.expanduser(FLAGS.folder))
     lines = measure_seeds(FLAGS.task, seeds, folder, argv[1:])
@@ -169,4 +169,4 @@ if __name__ == "__main__":
     except OSError as error:
         sys.exit(f"seeds.py: {error}")
     except KeyboardInterrupt:
-        sys.exit("seeds.py: interrupted; the same command goes on.")
+        sys.exit("seeds.py: interrupted; the same command continues.")

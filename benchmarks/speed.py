@@ -1,20 +1,21 @@
-"""How long the Neural Turing Machine takes, and how that grows with its sizes.
+"""Measures how long the Neural Turing Machine takes, and how the time grows with its sizes.
 
   python benchmarks/speed.py                      everything: about half an hour
-  python benchmarks/speed.py --axes=              only the sizes to begin with
+  python benchmarks/speed.py --axes=              only the default sizes
   python benchmarks/speed.py --axes=length --batch_size=8
 
 Times a training step and a forward pass, as a plain graph and compiled by XLA, of
 
-  SideBySide(NTM)   the layer of this project, a batch in two parts, each compiled by itself
+  SideBySide(NTM)   the layer, with a batch in two parts, each compiled separately
   NTM               the layer
   RNN(NTMCell)      its cell in keras.layers.RNN
-  yardstick         a cell straight from the paper in keras.layers.RNN (yardstick.py)
-  LSTM              Keras's, as wide as the controller, with a projection: the price of the memory
+  yardstick         a cell as in the paper, in keras.layers.RNN (yardstick.py)
+  LSTM              Keras's, as wide as the controller, with a projection: the cost without memory
 
-on the copy task. Then one size after the other is varied, for the compiled training step. What is
-compared is timed in turn, in one process; each setting has a process of its own. Prints tables, and
-writes FOLDER/speed.jsonl, a line for each figure, and FOLDER/growth.png. Needs matplotlib:
+on the copy task. Then it varies one size after another, for the compiled training step. Programs
+that are compared are timed in turn, in one process; each setting has its own process. Prints
+tables, and writes FOLDER/speed.jsonl, a line for each figure, and FOLDER/growth.png. Needs
+matplotlib:
 `pip install -e '.[benchmarks]'`.
 """
 
@@ -43,7 +44,7 @@ FLAGS = flags.FLAGS
 
 
 class Setting(NamedTuple):
-    """The sizes of what is timed; `heads` read heads, and as many write heads."""
+    """The sizes to time; `heads` is the number of read heads, and of write heads."""
 
     batch_size: int = 32
     length: int = 20
@@ -66,7 +67,7 @@ CONTESTANTS = (IN_PARTS, "NTM", "RNN(NTMCell)", "yardstick", "LSTM")
 
 _BITS, _UNITS = 8, 100
 _DESCRIPTIONS = {
-    "batch_size": "Sequences of a step.",
+    "batch_size": "Sequences in a step.",
     "length": "Length of the sequences to copy.",
     "memory_size": "Number of memory locations.",
     "memory_vector_dim": "Width of a location.",
@@ -78,8 +79,8 @@ for _name, _default in Setting()._asdict().items():
     flags.DEFINE_integer(_name, _default, _DESCRIPTIONS[_name], _least, 100_000)
 flags.DEFINE_multi_enum("contestants", list(CONTESTANTS), list(CONTESTANTS), "What to time.")
 flags.DEFINE_list("axes", list(AXES), f"Which sizes to vary, of {', '.join(AXES)}.")
-flags.DEFINE_integer("repeats", 30, "How often to time each.", 1, 10**6)
-flags.DEFINE_string("device", "CPU:0", "What to compute on, as TensorFlow names it.")
+flags.DEFINE_integer("repeats", 30, "How often to time each program.", 1, 10**6)
+flags.DEFINE_string("device", "CPU:0", "The device, as TensorFlow names it.")
 flags.DEFINE_string("folder", "runs/speed", "Where to write.")
 flags.register_validator(
     "axes", lambda axes: set(axes) <= set(AXES), f"must be some of {', '.join(AXES)}"
@@ -87,7 +88,7 @@ flags.register_validator(
 
 
 class Job(NamedTuple):
-    """What one process times: of each contestant these programs, as (what, xla)."""
+    """What one process times: for each contestant these programs, as (what, xla)."""
 
     setting: Setting
     contestants: list[str]
@@ -99,7 +100,7 @@ class Job(NamedTuple):
 ALL_PROGRAMS = [(what, xla) for what in ("training", "forward") for xla in (True, False)]
 
 
-# What runs in a process of its own; only there TensorFlow is imported.
+# The following runs in separate processes, which import TensorFlow.
 
 
 def make_layer(contestant: str, setting: Setting) -> Any:
@@ -124,14 +125,14 @@ def make_layer(contestant: str, setting: Setting) -> Any:
 
 
 def make_program(contestant: str, setting: Setting, what: str, xla: bool) -> Callable:
-    """A function that does one step on a batch, as `model.fit` or `model.predict` does it."""
+    """A function that does one step on a batch, like `model.fit` or `model.predict`."""
     import tensorflow as tf
 
     import ntm_keras
     from ntm_keras.keras_compat import keras
 
     if contestant == IN_PARTS:
-        xla = False  # It compiles itself.
+        xla = False  # SideBySide compiles its parts itself.
     keras.utils.set_random_seed(0)
     layer = make_layer(contestant, setting)
     model = keras.Sequential([keras.Input([None, _BITS + 1]), layer])
@@ -159,7 +160,7 @@ def seconds(program: Callable, batch: tuple) -> float:
 
 
 def timed(job: Job) -> list[dict[str, Any]]:
-    """A record for every contestant's every program: all are built, then timed in turn."""
+    """A record for each program of each contestant: all are built, then timed in turn."""
     import numpy as np
     import tensorflow as tf
 
@@ -191,7 +192,7 @@ def timed(job: Job) -> list[dict[str, Any]]:
             "first_s": round(first[contestant, what, xla], 2),
         }
         if len(keys) == 1:
-            # On Linux in KiB: the most that this process has held.
+            # The process's peak, on Linux in KiB.
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             figures["peak_mib"] = round(peak / 1024)
         records.append(
@@ -213,7 +214,7 @@ def is_keras_2() -> bool:
 
 
 def matrix_products_per_second(device: str) -> float:
-    """Floating-point operations a second, in products of two large matrices."""
+    """Floating-point operations per second, in products of two large matrices."""
     import tensorflow as tf
 
     size = 2048
@@ -224,7 +225,7 @@ def matrix_products_per_second(device: str) -> float:
     return 2 * size**3 / best
 
 
-# What starts these processes, and tells.
+# The following starts these processes and reports.
 
 
 def in_process(function: Callable, *arguments: Any) -> Any:
@@ -233,19 +234,18 @@ def in_process(function: Callable, *arguments: Any) -> Any:
 
 
 def operations(setting: Setting) -> int:
-    """Floating-point operations of a training step, of products and of the memory alone.
+    """Floating-point operations of a training step, counting only products and the memory.
 
-    The way back costs twice the way there.
+    The backward pass costs twice the forward pass.
     """
     locations, width, heads = setting.memory_size, setting.memory_vector_dim, 2 * setting.heads
     into_controller = _BITS + 1 + setting.heads * width + _UNITS
     into_heads = heads * (width + 6) + setting.heads * 2 * width
-    of_weights = into_controller * 4 * _UNITS + _UNITS * (into_heads + _BITS)
-    # Every head compares its key with all locations; one half of them reads, the other erases and
-    # adds.
-    of_memory = (heads + setting.heads + 2 * setting.heads) * locations * width
+    for_weights = into_controller * 4 * _UNITS + _UNITS * (into_heads + _BITS)
+    # Every head compares its key with all locations. Read heads read; write heads erase and add.
+    for_memory = (heads + setting.heads + 2 * setting.heads) * locations * width
     times = setting.batch_size * (2 * setting.length + 1)
-    return 3 * 2 * times * (of_weights + of_memory)
+    return 3 * 2 * times * (for_weights + for_memory)
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -313,7 +313,7 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     there = in_process(devices)
     if FLAGS.device not in there:
-        sys.exit(f"speed.py: --device={FLAGS.device} is not there; there are {', '.join(there)}.")
+        sys.exit(f"speed.py: --device={FLAGS.device} does not exist; there are {', '.join(there)}.")
     if IN_PARTS in FLAGS.contestants and in_process(is_keras_2):
         FLAGS.contestants = [name for name in FLAGS.contestants if name != IN_PARTS]
         print(f"Without {IN_PARTS}, which is for Keras 3.")
@@ -339,7 +339,7 @@ def main(argv: list[str]) -> None:
         f"\nA training step needs {operations(base) / 1e9:.2f} GFLOP: {needed:.1f} ms at the"
         f" {speed / 1e9:.0f} GFLOP/s of large matrix products."
     )
-    print("\nAlone in a process:", flush=True)
+    print("\nEach in its own process:", flush=True)
     print(table([run(base, [name], [("training", True)])[0] for name in FLAGS.contestants]))
     growth = {}
     for axis in FLAGS.axes:

@@ -1,9 +1,9 @@
-"""Which share of a training step is spent waiting for data.
+"""Measures the share of a training step that is spent waiting for data.
 
   python benchmarks/waiting.py --task=repeat_copy
 
-Takes train.py's flags. The data is drawn while the step runs, one step a call; what is counted as
-waiting is the time until the next batch is there when the step is done.
+Takes train.py's flags. The next batch is drawn while a step runs, with one step in each call.
+Waiting is the time from the end of a step until the next batch is ready.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WARM_UP, _STEPS = 10, 200
 def main(argv: list[str]) -> None:
     settings = command_line.parse(argv, __doc__).settings
     task = settings.made_task
-    _, trainer = models.make_models(settings, ends=[1])  # One step a call.
+    _, trainer = models.make_models(settings, ends=[1])  # One step in each call.
     training = task.training(settings.batch_size, settings.seed, mix_lengths=settings.mix_lengths)
     batches = iter(models.with_steps(training))
     waited = stepped = 0.0

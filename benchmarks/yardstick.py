@@ -1,7 +1,7 @@
-"""Both machines written down straight from their papers: what the benchmarks of speed compare with.
+"""Both machines as in their papers, not optimised, for comparison in the speed benchmarks.
 
-Batched, and with the same equations as `ntm_keras.NTMCell` and `ntm_keras.MANNCell`, but with no
-thought of speed: every head is computed by itself, in every step.
+They are batched and have the same equations as `ntm_keras.NTMCell` and `ntm_keras.MANNCell`, but
+every head is computed separately, in every step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class PlainNTMCell(AbstractRNNCell):
         units: Width of the controller.
         memory_size: Number of locations.
         memory_vector_dim: Width of a location.
-        heads: Number of read heads, and of write heads.
+        heads: Number of read heads, which is also the number of write heads.
         output_dim: Width of the outputs.
     """
 
@@ -29,7 +29,7 @@ class PlainNTMCell(AbstractRNNCell):
         self.units, self.heads, self.output_dim = units, heads, output_dim
         self.memory_size, self.memory_vector_dim = memory_size, memory_vector_dim
         self.controller = keras.layers.LSTMCell(units)
-        self.of_heads = [
+        self.head_layers = [
             keras.layers.Dense(memory_vector_dim + 6 + (2 * memory_vector_dim if writes else 0))
             for writes in [False] * heads + [True] * heads
         ]
@@ -56,7 +56,7 @@ class PlainNTMCell(AbstractRNNCell):
     def build(self, input_shape):
         width = input_shape[-1] + self.heads * self.memory_vector_dim
         self.controller.build((None, width))
-        for layer in [*self.of_heads, self.output_layer]:
+        for layer in [*self.head_layers, self.output_layer]:
             layer.build((None, self.units))
         self.built = True
 
@@ -66,7 +66,7 @@ class PlainNTMCell(AbstractRNNCell):
         memory = tf.reshape(states[3 * heads], [-1, self.memory_size, self.memory_vector_dim])
         joined = tf.concat([inputs, *reads], axis=-1)
         hidden, controller_state = self.controller(joined, states[3 * heads + 1 :])
-        parameters = [layer(hidden) for layer in self.of_heads]
+        parameters = [layer(hidden) for layer in self.head_layers]
         weightings = [
             self._address(memory, numbers, before)
             for numbers, before in zip(parameters, weightings)
@@ -98,14 +98,14 @@ class PlainNTMCell(AbstractRNNCell):
 
 
 class PlainMANN(keras.layers.Layer):
-    """The memory-augmented network, with a Python loop over time, and one over heads in each step.
+    """The memory-augmented network, with Python loops over time and heads.
 
     Args:
         units: Width of the controller.
         memory_size: Number of locations.
         memory_vector_dim: Width of a location.
         heads: Number of heads.
-        gamma: What is left of the usage after a step.
+        gamma: The factor by which the usage decays in a step.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class PlainMANN(keras.layers.Layer):
         self.units, self.heads, self.gamma = units, heads, gamma
         self.memory_size, self.memory_vector_dim = memory_size, memory_vector_dim
         self.controller = keras.layers.LSTMCell(units)
-        self.of_heads = [keras.layers.Dense(2 * memory_vector_dim + 2) for _ in range(heads)]
+        self.head_layers = [keras.layers.Dense(2 * memory_vector_dim + 2) for _ in range(heads)]
 
     def call(self, sequences):
         batch_size = tf.shape(sequences)[0]
@@ -132,7 +132,7 @@ class PlainMANN(keras.layers.Layer):
             marks = tf.one_hot(order[:, -self.heads :], self.memory_size)
             least_used = tf.reduce_sum(marks, axis=1)
             before, read_weightings, write_weightings, adds = read_weightings, [], [], []
-            for layer, previous in zip(self.of_heads, before):
+            for layer, previous in zip(self.head_layers, before):
                 key, add, gate, strength = tf.split(
                     layer(hidden), [self.memory_vector_dim] * 2 + [1, 1], axis=-1
                 )

@@ -2,9 +2,9 @@
 
   python examples/add_two_numbers.py
 
-A sequence of random numbers comes with a second channel that marks two of them; the network says
-their sum at the end (Hochreiter and Schmidhuber, Long Short-Term Memory, 1997). Whoever always
-answers 1 has a mean squared error of 0.167.
+The input is a sequence of random numbers, with a second channel that marks two of the numbers. At
+the end the network outputs the sum of these two (Hochreiter and Schmidhuber, Long Short-Term
+Memory, 1997). A network that always answers 1 has a mean squared error of 0.167.
 """
 
 import tensorflow as tf
@@ -27,7 +27,7 @@ def sequences(count: int, seed: int) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def main(epochs: int = 15, count: int = 8192) -> float:
-    """Trains, and returns the mean squared error on sequences that training has not seen."""
+    """Trains, and returns the mean squared error on fresh sequences."""
     tf.keras.utils.set_random_seed(0)
     cell = NTMCell(
         rnn_size=32,

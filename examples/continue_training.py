@@ -1,4 +1,4 @@
-"""Weights that come with the project, trained on: from repeating up to 10 vectors to up to 20.
+"""Trains a machine of the project further: from repeating up to 10 vectors to up to 20.
 
 python examples/continue_training.py
 """
@@ -36,4 +36,4 @@ def main(steps: int = 100) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    print("wrong bits a sequence, before and after: {:.3f}, {:.3f}".format(*main()))
+    print("wrong bits per sequence, before and after: {:.3f}, {:.3f}".format(*main()))

@@ -1,9 +1,9 @@
-"""A memory-augmented network names patterns that it never saw before, from one look at each.
+"""A memory-augmented network names new patterns after one example of each.
 
   python examples/one_shot.py
 
-Each episode has patterns of its own, at random, and shows every one of them several times, in
-random order and a little changed. Asked for is its label; the right one is shown a step later.
+Each episode draws its own random patterns and shows each of them several times, in random order and
+slightly changed. The network must name the label. The right label is shown one step later.
 """
 
 import tensorflow as tf
@@ -30,7 +30,7 @@ def episodes(seed: int) -> tf.data.Dataset:
 
 
 def main(steps: int = 2000) -> float:
-    """Trains, and returns the share of wrong answers after the first look."""
+    """Trains, and returns the share of wrong answers after a pattern's first instance."""
     tf.keras.utils.set_random_seed(0)
     machine = MANN(
         64,
@@ -55,4 +55,4 @@ def main(steps: int = 2000) -> float:
 
 
 if __name__ == "__main__":
-    print(f"Wrong after the first look: {main():.1%}")
+    print(f"Wrong after the first instance: {main():.1%}")

@@ -1,8 +1,8 @@
-"""A training loop of one's own: the layer, a `GradientTape`, and what it learned to do.
+"""A custom training loop with the layer and a `GradientTape`.
 
   python examples/training_loop.py
 
-The machine sees a few random bits and then has to say the first of them again.
+The machine sees a few random bits and then repeats the first one.
 """
 
 import tensorflow as tf

@@ -1,10 +1,10 @@
-"""One callback shows in TensorBoard what the memory of one's own model does.
+"""A callback that shows the memory of your own model in TensorBoard.
 
   python examples/watch_memory.py
   tensorboard --logdir runs/watch_memory
 
-The model predicts the next value of a wave. Under Images: where its heads read and write, what they
-read and add, and the memory, once an epoch.
+The model predicts the next value of a wave. TensorBoard's Images show where its heads read and
+write, what they read and add, and the memory, once in each epoch.
 """
 
 import numpy as np

@@ -6,7 +6,7 @@ Every function works on all heads of a batch at once. `batch` sequences, `heads`
 
 import tensorflow as tf
 
-# Inside the roots of the norms, so that the gradient stays finite at a zero vector.
+# Added inside the roots of the norms, so that the gradient stays finite at a zero vector.
 NORM_EPSILON = 1e-8
 
 # Added to a weighting before its logarithm, so that a weight of zero stays finite.
@@ -14,7 +14,7 @@ LOG_EPSILON = 1e-12
 
 
 def cosine_similarity(memory: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """K[k_t, M_t(i)], eq (6): how alike each key is to each memory row.
+    """K[k_t, M_t(i)], eq (6): the cosine similarity of each key and each memory row.
 
     Args:
         memory: `(batch, memory_size, memory_vector_dim)`.
@@ -32,7 +32,7 @@ def _norm(vector: tf.Tensor) -> tf.Tensor:
 
 
 def address_by_content(memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor) -> tf.Tensor:
-    """w_t^c, eq (5): the softmax of the similarities, as sharp as the key strength.
+    """w_t^c, eq (5): the softmax of the similarities times the key strength.
 
     Args:
         memory: M_t, `(batch, memory_size, memory_vector_dim)`.
@@ -86,7 +86,7 @@ def weighted_shifts(shift_weighting: tf.Tensor) -> list[tuple[int, tf.Tensor]]:
 
 
 def roll(weighting: tf.Tensor, offset: int) -> tf.Tensor:
-    """`tf.roll` along the last axis; several times as fast outside XLA, gradient included."""
+    """`tf.roll` along the last axis; several times faster outside XLA, with its gradient too."""
     if offset == 0:
         return weighting
     size = weighting.shape[-1]
@@ -104,13 +104,14 @@ def sharpen(weighting: tf.Tensor, sharpening: tf.Tensor) -> tf.Tensor:
         sharpening: gamma_t, `(batch, heads)`, at least 1.
 
     Returns:
-        The sharpened weighting, `(batch, heads, memory_size)`; uniform for one of only zeros.
+        The sharpened weighting, `(batch, heads, memory_size)`; uniform if `weighting` is all
+            zeros.
     """
     return softmax(sharpening[:, :, tf.newaxis] * tf.math.log(weighting + LOG_EPSILON))
 
 
 def softmax(exponents: tf.Tensor) -> tf.Tensor:
-    """`tf.nn.softmax` along the last axis; three times as fast outside XLA, in rows this short."""
+    """`tf.nn.softmax` along the last axis; three times as fast for short rows outside XLA."""
     largest = tf.stop_gradient(tf.reduce_max(exponents, axis=-1, keepdims=True))
     powers = tf.exp(exponents - largest)
     return powers / tf.reduce_sum(powers, axis=-1, keepdims=True)

@@ -13,13 +13,13 @@ CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
 
 
 def never_quantized(layer: Any) -> Any:
-    """A layer of a cell, which `model.quantize` leaves as it is, as it leaves an LSTM's weights.
+    """Makes `model.quantize` skip a layer inside a cell, as it skips an LSTM's weights.
 
-    A cell that is made anew from its config does not know that they were quantized.
+    A cell's config does not say that a layer was quantized, so the saved cell could not be loaded.
     """
 
     def quantize(*args, **kwargs):
-        raise NotImplementedError(f"{layer.name!r} is a part of a cell, which is not quantized.")
+        raise NotImplementedError(f"{layer.name!r} is a part of a cell: cells are not quantized.")
 
     layer.quantize = quantize
     return layer
@@ -39,7 +39,7 @@ class FeedforwardCell(AbstractRNNCell):
         states: An empty list.
 
     Raises:
-        ValueError: `units` or `layers` is no positive integer.
+        ValueError: `units` or `layers` is not a positive integer.
     """
 
     def __init__(self, units: int, layers: int = 1, **kwargs: Any):
@@ -82,7 +82,7 @@ class FeedforwardCell(AbstractRNNCell):
 
 @serializable
 class CountingLSTMCell(AbstractRNNCell):
-    """An LSTM that can count: what its carry adds up, in float32, neither leaks nor saturates.
+    """An LSTM that can count: the sum in its carry, in float32, neither leaks nor saturates.
 
     The gates are hard sigmoids, which reach 0 and 1, and the candidate is not squashed:
 
@@ -104,7 +104,7 @@ class CountingLSTMCell(AbstractRNNCell):
         states: h_{t-1} and c_{t-1}, each `(batch, units)`.
 
     Raises:
-        ValueError: `units` is no positive integer.
+        ValueError: `units` is not a positive integer.
 
     Reference:
         Weiss, Goldberg, Yahav, [On the Practical Computational Power of Finite Precision RNNs for
@@ -133,7 +133,7 @@ class CountingLSTMCell(AbstractRNNCell):
         self.recurrent_kernel = weight(
             "recurrent_kernel", self.units, 4 * self.units, initializer="orthogonal"
         )
-        self.bias = weight("bias", 4 * self.units, initializer=_forget_nothing)
+        self.bias = weight("bias", 4 * self.units, initializer=_unit_forget_bias)
         self.built = True
 
     def call(self, inputs, states):
@@ -154,13 +154,13 @@ class CountingLSTMCell(AbstractRNNCell):
         return {**super().get_config(), "units": self.units}
 
 
-def _forget_nothing(shape: Any, dtype: Any = None) -> tf.Tensor:
-    """A bias of 1 for the forget gate, and of 0 for the others."""
+def _unit_forget_bias(shape: Any, dtype: Any = None) -> tf.Tensor:
+    """A bias of 1 for the forget gate and 0 for the others."""
     return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), shape[0] // 4)
 
 
 def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:
-    """The controller cell that a cell's arguments `controller` and `controller_layers` name.
+    """The controller cell for the arguments `controller` and `controller_layers` of a cell.
 
     Args:
         controller: One of `CONTROLLERS`, a Keras RNN cell or a serialized one.
@@ -172,7 +172,7 @@ def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any
         A Keras RNN cell.
 
     Raises:
-        ValueError: The name is unknown, or the cell is none or does not fit.
+        ValueError: The name is unknown, or `controller` is not a cell, or does not fit.
     """
     if isinstance(controller, dict):
         controller = keras.layers.deserialize(controller)
@@ -225,7 +225,7 @@ def _check_cell(cell: Any, units: int, layers: int) -> None:
 
 
 def state_sizes(cell: Any) -> list[int]:
-    """The sizes of a controller's states, which a cell may give as shapes too."""
+    """The sizes of a controller's states. A cell may also give them as shapes."""
     return [tf.TensorShape(size).num_elements() for size in tf.nest.flatten(cell.state_size)]
 
 
@@ -239,10 +239,10 @@ def initial_state(cell: Any, dtype: Any) -> list[tf.Tensor]:
 
 
 def build(cell: Any, width: int) -> None:
-    """Builds a controller for inputs of that width.
+    """Builds a controller for inputs of this width.
 
     Raises:
-        ValueError: It was built for another one.
+        ValueError: It was built for another width.
     """
     if not cell.built:
         cell.build((None, width))
@@ -251,19 +251,19 @@ def build(cell: Any, width: int) -> None:
     if built_for and built_for[-1] not in (width, None):
         raise ValueError(
             "Argument `controller` must not have been built for inputs of another width than"
-            f" {width}, the machine's inputs and read vectors. Received: a cell built for"
-            f" {built_for[-1]}"
+            f" {width}, which is the width of the machine's inputs and read vectors. Received: a"
+            f" cell built for {built_for[-1]}"
         )
 
 
 def run_controller(
     cell: Any, units: int, inputs: tf.Tensor, flat_states: list[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Runs one step of a controller whose states come and go as a flat list.
+    """Runs one step of a controller; its states are given and returned as a flat list.
 
     Args:
         cell: A cell from `make_controller`; it may compute in another dtype.
-        units: Width of its output.
+        units: Width of the cell's output.
         inputs: `(batch, features)`.
         flat_states: One `(batch, size)` tensor for each number in `cell.state_size`.
 
@@ -271,7 +271,7 @@ def run_controller(
         The output, `(batch, units)`, and the list of the new states, in the dtype of the inputs.
 
     Raises:
-        ValueError: The cell returns an output or states of other sizes than it says.
+        ValueError: The cell's output or states do not have the sizes that the cell declares.
     """
     state_size = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
     own_inputs, *own_states = (tf.cast(each, cell.compute_dtype) for each in (inputs, *flat_states))
@@ -290,7 +290,7 @@ def run_controller(
 
 
 def reset_dropout(cell: Any) -> None:
-    """Makes a cell draw new dropout masks: Keras's RNN layers reset only the cell they hold."""
+    """Makes a cell draw new dropout masks. Keras's RNN layers do this only for their own cell."""
     for inner in getattr(cell, "cells", [cell]):
         if hasattr(inner, "reset_dropout_mask"):
             inner.reset_dropout_mask()

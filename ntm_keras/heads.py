@@ -1,4 +1,4 @@
-"""From the controller's output to the numbers that steer the heads."""
+"""The heads' parameters, computed from the controller's output."""
 
 from typing import NamedTuple
 
@@ -47,8 +47,8 @@ def head_parameters(
     """Constrains the controller's projected output to the ranges that the paper's maths needs.
 
     Args:
-        projection: `(batch, parameter_count(..))`; head by head the numbers for key, key
-            strength, gate, shift and sharpening, then, write head by write head, erase and add.
+        projection: `(batch, parameter_count(..))`. First, head by head, the numbers for key, key
+            strength, gate, shift and sharpening; then, for each write head, erase and add.
         read_head_num: R.
         write_head_num: W.
         memory_vector_dim: M, the width of a memory row.

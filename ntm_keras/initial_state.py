@@ -1,4 +1,4 @@
-"""The state in which an `NTMCell` begins a sequence: trained weights, apart from its step."""
+"""The learned state in which an `NTMCell` begins a sequence."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ WEIGHTING_INITIALIZERS = ("spread", "focused")
 # Collier and Beel, "Implementing Neural Turing Machines", section 4.1.
 _CONSTANT_MEMORY = 1e-6
 
-# Before the softmax: with 128 locations, the weighting of the focused one begins at 0.994.
+# Before the softmax: with 128 locations, the focused location begins with the weight 0.994.
 _FOCUS_LOGIT = 10.0
 
 
 class LearnedInitialState:
-    """The weights of an initial state, which are squashed into the ranges of a state.
+    """Weights from which the initial state is computed, squashed into the ranges of a state.
 
-    The weights are made by `add_weights`, and belong to the cell.
+    `add_weights` makes the weights. They belong to the cell.
 
     Args:
         memory_initializer: See `NTMCell`.
         weighting_initializer: See `NTMCell`.
 
     Attributes:
-        controller_state: One weight for each of the controller's states, `(size,)`; none for a
-            controller that itself begins with numbers other than zero.
+        controller_state: One weight for each of the controller's states, `(size,)`; empty if the
+            controller's own initial state is not zero.
         read_vectors: `(read heads, memory_vector_dim)`.
         weightings: Logits, `(read heads + write heads, memory_size)`.
         memory: `(memory_size, memory_vector_dim)`; trained if the initializer is `"learned"`.
@@ -48,7 +48,7 @@ class LearnedInitialState:
         self.memory: Any = None
 
     def add_weights(self, cell: Any) -> None:
-        """Makes the weights, unless that was done before."""
+        """Makes the weights, unless they exist already."""
         if self.memory is not None:
             return
 
@@ -100,7 +100,7 @@ class LearnedInitialState:
         )
 
     def get_config(self) -> dict[str, Any]:
-        """The two arguments, so that they can be saved."""
+        """The two arguments, in a form that can be saved."""
         memory_initializer = self.memory_initializer
         if not isinstance(memory_initializer, str):
             memory_initializer = keras.initializers.serialize(memory_initializer)
@@ -111,14 +111,14 @@ class LearnedInitialState:
 
 
 def copy_of(initializer: Any) -> Any:
-    """An initializer of the same kind: used twice, one without a seed repeats its numbers."""
+    """A copy of an initializer: one without a seed repeats its numbers when it is used twice."""
     if not isinstance(initializer, keras.initializers.Initializer):
         return initializer
     return initializer.__class__.from_config(initializer.get_config())
 
 
 def _learned_sizes(cell: Any) -> list[int]:
-    """The sizes of the controller's states; none if it begins with numbers other than zero."""
+    """The sizes of the controller's states; empty if its own initial state is not zero."""
     with tf.init_scope(), tf.name_scope("controller"):
         own = controllers.initial_state(cell.controller, cell.compute_dtype)
         is_zero = not any(bool(tf.reduce_any(state != 0)) for state in own)
@@ -126,12 +126,12 @@ def _learned_sizes(cell: Any) -> list[int]:
 
 
 def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
-    """Logits of weightings that lie on the first location."""
+    """Logits of weightings that are focused on the first location."""
     return tf.one_hot(tf.zeros(shape[:-1], tf.int32), shape[-1], _FOCUS_LOGIT, dtype=dtype)
 
 
 def _memory_initializer(initializer: Any) -> Any:
-    """One of our names, or the Keras initializer that the argument means."""
+    """The argument if it is one of `MEMORY_INITIALIZERS`, else the Keras initializer it names."""
     if isinstance(initializer, str) and initializer in MEMORY_INITIALIZERS:
         return initializer
     try:

@@ -1,4 +1,4 @@
-"""The one place that knows Keras 2 from Keras 3."""
+"""The differences between Keras 2 and Keras 3."""
 
 import os
 import sys
@@ -38,15 +38,15 @@ IS_KERAS_2 = hasattr(keras.layers, "AbstractRNNCell")
 if IS_KERAS_2:
     if "keras" in sys.modules:
         warnings.warn(
-            "Under TF_USE_LEGACY_KERAS=1 the layers of ntm_keras are those of tf.keras, Keras 2; "
-            "`import keras` is Keras 3, whose models do not take them. Use tf.keras instead.",
+            "Under TF_USE_LEGACY_KERAS=1 the layers of ntm_keras are Keras 2 layers, for tf.keras. "
+            "`import keras` gives Keras 3, whose models cannot use them. Use tf.keras instead.",
             stacklevel=2,
         )
     AbstractRNNCell = keras.layers.AbstractRNNCell
 else:
 
     class AbstractRNNCell(keras.layers.Layer):  # type: ignore[no-redef, name-defined]
-        """What Keras 2 calls an RNN cell; Keras 3 has no name for it.
+        """The base class of RNN cells, which Keras 2 has and Keras 3 does not.
 
         A cell has a `state_size`, an `output_size` and a `get_initial_state`, and
         `call(inputs, states)` returns `(outputs, new_states)`.
@@ -72,22 +72,22 @@ else:
             )
 
 
-# Takes Keras 3's symbolic tensors too; those of Keras 2 are taken by every operation.
+# Keras 3's symbolic tensors need its own operation; Keras 2's work with TensorFlow's.
 reshape = tf.reshape if IS_KERAS_2 else keras.ops.reshape
 
 
 def serializable(cls: _Class) -> _Class:
-    """Registers a class, so that Keras can load what contains it."""
+    """Registers a class, so that Keras can load models that contain it."""
     return keras.utils.register_keras_serializable(package="ntm_keras")(cls)
 
 
 def training_step(model: Any) -> int:
-    """How many steps a compiled model was trained for."""
+    """How many steps a compiled model has been trained for."""
     return int(steps_seen_by(model.optimizer).numpy())
 
 
 def build_optimizer(model: Any) -> None:
-    """Makes the variables of a compiled model's optimizer, as its first training step would."""
+    """Creates the variables of a compiled model's optimizer, as its first step would."""
     optimizer = model.optimizer
     with model.distribute_strategy.scope():
         if hasattr(optimizer, "_create_all_weights"):  # One of Keras 2's legacy optimizers.
@@ -97,18 +97,18 @@ def build_optimizer(model: Any) -> None:
 
 
 def variables_of(model: Any) -> list[tf.Variable]:
-    """The variables that a compiled model and its optimizer count as theirs."""
-    of_optimizer = model.optimizer.variables
-    return _in_tensorflow(
-        [*model.variables, *(of_optimizer() if callable(of_optimizer) else of_optimizer)]
-    )
+    """The variables that a compiled model and its optimizer list."""
+    optimizer_variables = model.optimizer.variables
+    if callable(optimizer_variables):
+        optimizer_variables = optimizer_variables()
+    return _tensorflow_variables([*model.variables, *optimizer_variables])
 
 
 def other_variables_of(model: Any) -> list[tf.Variable]:
-    """What a training of a compiled model changes beside `variables_of` it.
+    """Further variables that training changes, which `variables_of` does not list.
 
-    The states of stateful layers; and under Keras 2 the learning rate, the scale of the loss, and
-    random generators.
+    These are the states of stateful layers and, under Keras 2, the learning rate, the loss scale
+    and random generators.
     """
     layers = list(model._flatten_layers())
     found = [
@@ -126,22 +126,22 @@ def other_variables_of(model: Any) -> list[tf.Variable]:
             generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
             if generator is not None:
                 found.append(generator.state)
-    return _in_tensorflow(found)
+    return _tensorflow_variables(found)
 
 
-def _in_tensorflow(variables: list[Any]) -> list[Any]:
-    """TensorFlow's variables behind those of either Keras; what is no variable is left out."""
-    behind = [
+def _tensorflow_variables(variables: list[Any]) -> list[Any]:
+    """The TensorFlow variables behind the given Keras variables; others are left out."""
+    found = [
         each if isinstance(each, tf.Variable) else getattr(each, "value", None)
         for each in variables
     ]
-    return [each for each in behind if isinstance(each, tf.Variable)]
+    return [each for each in found if isinstance(each, tf.Variable)]
 
 
 def steps_seen_by(optimizer: Any) -> Any:
     """The variable in which an optimizer counts training steps.
 
-    What Keras 3 calls `iterations` are updates: of several steps that accumulate gradients, one.
+    Keras 3's `iterations` counts updates instead: several steps that accumulate gradients are one.
     """
     if IS_KERAS_2:
         return optimizer.iterations

@@ -1,10 +1,10 @@
-"""The loss and the measures of sequences of labels, for `compile` in Keras.
+"""Loss and metrics for sequences of labels, for `compile` in Keras.
 
-A label is one or several characters, each one of a few letters: `targets` and `logits` have the
-shape `(batch, time, places * letters)`, and the targets of each place are one-hot. `sample_weight`
-is the mask `(batch, time)`: 1 where an answer counts, 0 elsewhere. Steps that a layer of the model
-masks do not count either. The answer is, at each place, the letter of the largest logit; a label is
-right where all of its characters are.
+A label is a string of `places` characters, and each character is one of `letters` letters.
+`targets` and `logits` have the shape `(batch, time, places * letters)`; the targets are one-hot at
+each place. `sample_weight` is the mask `(batch, time)`: 1 where an answer counts, 0 elsewhere.
+Steps that a layer of the model masks do not count either. The answer at each place is the letter
+with the largest logit. A label is right if all its characters are.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class LabelCrossentropy(MaskedCrossentropy):
 
     Args:
         places: How many characters a label has.
-        name: Of the loss.
+        name: Name of the loss.
         **kwargs: Keras's own, such as `dtype`.
 
     Raises:
-        ValueError: A `reduction` other than Keras's default is asked for.
+        ValueError: `reduction` is not Keras's default.
 
     Examples:
         >>> loss = LabelCrossentropy()(tf.one_hot([[2]], 5), tf.zeros([1, 1, 5]))
@@ -54,12 +54,12 @@ class LabelCrossentropy(MaskedCrossentropy):
 class InstanceAccuracy(keras.metrics.Mean):
     """The share of right answers at the n-th instance of a label in its sequence.
 
-    NaN where there was none.
+    NaN if there was no such instance.
 
     Args:
-        instance: n, from 1 on.
+        instance: n, counted from 1.
         places: How many characters a label has.
-        name: Of the measure; by default `accuracy_at_instance_01` and so on.
+        name: Name of the metric; by default `accuracy_at_instance_01` and so on.
 
     Examples:
         >>> targets = tf.one_hot([[2, 2, 0, 2]], 3)
@@ -99,12 +99,12 @@ class InstanceAccuracy(keras.metrics.Mean):
 class LaterError(InstanceAccuracy):
     """The share of wrong answers after the n-th instance of a label in its sequence.
 
-    NaN where there was none.
+    NaN if there was no such instance.
 
     Args:
-        instance: n; by default 1, the instance that comes before its label was ever shown.
+        instance: n; by default 1, the instance at which the label has not been shown yet.
         places: How many characters a label has.
-        name: Of the measure.
+        name: Name of the metric.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ def is_right(targets: tf.Tensor, logits: tf.Tensor, places: int) -> tf.Tensor:
 
 
 def instance_numbers(targets: tf.Tensor) -> tf.Tensor:
-    """The how manieth of its label in its sequence each target is, from 1 on: `(batch, time)`."""
+    """How many times each target's label has occurred so far, itself included: `(batch, time)`."""
     targets = tf.cast(targets, tf.float32)
     shared = tf.matmul(targets, targets, transpose_b=True)
     own = tf.reduce_sum(targets, axis=-1)[:, :, tf.newaxis]

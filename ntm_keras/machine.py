@@ -1,7 +1,7 @@
-"""What every machine with a memory is: the base of the cells, and the layer around a cell.
+"""The base class of cells with a memory, and the layer around such a cell.
 
-`NTMCell` and `MANNCell` are such cells. For a machine of one's own, derive from `MemoryCell` or
-from one of these two, and put the cell in a `MemoryLayer`.
+`NTMCell` and `MANNCell` are such cells. To write another machine, derive its cell from `MemoryCell`
+or from one of these two, and put the cell in a `MemoryLayer`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CellOptions(TypedDict, total=False):
 
 
 class LayerOptions(CellOptions, total=False):
-    """The keyword arguments that every layer takes: its cell's, and those of Keras's `RNN`."""
+    """The keyword arguments that every layer takes: its cell's and those for Keras's `RNN`."""
 
     zero_output_for_mask: bool
     activity_regularizer: Any
@@ -47,18 +47,18 @@ class LayerOptions(CellOptions, total=False):
 class MemoryCell(AbstractRNNCell):
     """A controller, heads and a memory: one step of a machine, for `MemoryLayer`.
 
-    A subclass says what its heads do. It defines
+    A subclass defines what its heads do:
 
     * `State`, a NamedTuple: the field `controller_state`, a list of tensors, then a tensor for each
       of `state_shapes`, in the same order;
-    * `state_shapes`, a property: the shapes of one sequence's state, by their names, without the
-      controller's. One of them is `read_vectors`, `(heads, memory_vector_dim)`;
+    * `state_shapes`, a property: a dict from name to shape, for each tensor of one sequence's state
+      except the controller's. One of them is `read_vectors`, `(heads, memory_vector_dim)`;
     * `parameter_count`, a property: how many numbers the controller emits for all heads in a step;
     * `output_size`, a property: the width of the output;
     * `initial_state(dtype)`: the `State` of one sequence before its first step, without a batch
       axis;
-    * `step(inputs, state)`: one step. It returns a NamedTuple, which has the fields `outputs` and
-      `state`, the new one; `tracing.trace` keeps all its fields.
+    * `step(inputs, state)`: one step. It returns a NamedTuple with the fields `outputs` and
+      `state`, the new state. `tracing.trace` keeps all its fields.
 
     Args:
         rnn_size: Width of the controller.
@@ -77,13 +77,13 @@ class MemoryCell(AbstractRNNCell):
         **kwargs: Keras's own, such as `name` and `dtype`.
 
     Raises:
-        TypeError: A subclass lacks one of the above.
+        TypeError: A subclass does not define one of the above.
         ValueError: An argument is out of its range, or two do not fit each other.
     """
 
     State: ClassVar[Any] = None
 
-    # The name of the fast loop for exactly this class: see `fast.loop_for`. It is not inherited.
+    # The name of this class's fast loop, see `fast.loop_for`. Subclasses do not inherit the loop.
     fast_loop: ClassVar[str | None] = None
 
     def __init__(
@@ -102,7 +102,7 @@ class MemoryCell(AbstractRNNCell):
         bias_constraint: Any = None,
         **kwargs: Any,
     ):
-        _check_is_whole(type(self))
+        _check_is_complete(type(self))
         super().__init__(**kwargs)
         self._input_width: int | None = None
         self.rnn_size = validation.integer("rnn_size", rnn_size, at_least=1)
@@ -126,7 +126,7 @@ class MemoryCell(AbstractRNNCell):
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of one sequence's state, without the controller's, in the order of `State`."""
+        """The shapes of one sequence's state, except the controller's, in the order of `State`."""
         raise NotImplementedError
 
     @property
@@ -148,14 +148,14 @@ class MemoryCell(AbstractRNNCell):
         raise NotImplementedError
 
     def as_trace(self, steps: Any) -> Any:
-        """What `tracing.trace` returns.
+        """The trace that `tracing.trace` returns.
 
         Args:
             steps: What `step` returned, with a time axis after the batch axis in every tensor.
 
         Returns:
-            By default `steps`. `pictures` draws the fields `read_weightings`, `write_weightings`,
-            `read_vectors`, `add_vector` and `memory` of a NamedTuple.
+            By default `steps`. For `pictures` to draw it, it must be a NamedTuple with the fields
+            `read_weightings`, `write_weightings`, `read_vectors`, `add_vector` and `memory`.
         """
         return steps
 
@@ -166,7 +166,7 @@ class MemoryCell(AbstractRNNCell):
 
     @property
     def state_size(self) -> list[int]:
-        """The sizes of the flat states: the controller's, then those of `state_shapes`."""
+        """The sizes of the flat states: the controller's, then one for each of `state_shapes`."""
         return [*self.controller_state_size, *map(math.prod, self.state_shapes.values())]
 
     @property
@@ -177,9 +177,9 @@ class MemoryCell(AbstractRNNCell):
     def build(self, input_shape):
         if len(input_shape) != 2 or input_shape[-1] is None:
             raise ValueError(
-                f"The input of {type(self).__name__} must have the shape (batch, features), that "
-                "of a layer around it (batch, time, features), with a known number of features. "
-                f"Received: {tuple(input_shape)} for a step"
+                f"The input of {type(self).__name__} must have the shape (batch, features), and"
+                " the input of a layer around it (batch, time, features), with a known number of"
+                f" features. Received: {tuple(input_shape)} for a step"
             )
         self._check_fields()
         self.expect(input_shape[-1])
@@ -195,18 +195,18 @@ class MemoryCell(AbstractRNNCell):
         wanted = ("controller_state", *self.state_shapes)
         if self.State._fields != wanted or "read_vectors" not in wanted:
             raise TypeError(
-                f"`{type(self).__name__}.State` must have the field 'controller_state' and then"
-                " those of `state_shapes`, in the same order, with 'read_vectors' among them."
+                f"`{type(self).__name__}.State` must have the field 'controller_state', then the"
+                " names in `state_shapes`, in the same order, 'read_vectors' among them."
                 f" Received: State={self.State._fields}, state_shapes={(*self.state_shapes,)}"
             )
 
     def expect(self, input_width: int | None) -> None:
-        """Tells the cell how wide its inputs will be: the width of the output may depend on it."""
+        """Sets the width of the inputs before `build`: the output's width may depend on it."""
         if not self.built:
             self._input_width = None if input_width is None else int(input_width)
 
     def projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
-        """A built dense layer with the initializers, regularizers and constraints given."""
+        """A built dense layer with the cell's initializers, regularizers and constraints."""
         projection = keras.layers.Dense(
             width,
             kernel_initializer=copy_of(self.kernel_initializer),
@@ -228,7 +228,7 @@ class MemoryCell(AbstractRNNCell):
         """The state before the first step, the same for every sequence of a batch.
 
         Args:
-            inputs: A batch from which to take the batch size, as Keras 2 may give it.
+            inputs: A batch of that size, which Keras 2 may pass instead of `batch_size`.
             batch_size: Number of sequences, a Python integer or a scalar tensor.
             dtype: By default the cell's compute dtype, also when Keras 2 passes an integer dtype.
 
@@ -236,12 +236,12 @@ class MemoryCell(AbstractRNNCell):
             The flat list of states, one `(batch_size, size)` for each of `state_size`.
 
         Raises:
-            ValueError: Both `inputs` and `batch_size` are missing.
+            ValueError: Neither `inputs` nor `batch_size` is given.
         """
         if inputs is not None:
             batch_size = tf.shape(inputs)[0]
         if batch_size is None:
-            raise ValueError("Argument `batch_size` must be given where `inputs` is not.")
+            raise ValueError("Argument `batch_size` must be given if `inputs` is not.")
         if dtype is None or not tf.as_dtype(dtype).is_floating:
             dtype = self.compute_dtype
         controllers.reset_dropout(self.controller)
@@ -252,7 +252,7 @@ class MemoryCell(AbstractRNNCell):
         return self._flat(batch, f"What `{type(self).__name__}.initial_state` returns")
 
     def pack_state(self, state: Any) -> list[tf.Tensor]:
-        """The flat list of states that Keras keeps, from a `State`.
+        """A `State` as the flat list of states that Keras keeps.
 
         Raises:
             ValueError: `state` is not a `State` of this cell, or a field is not a tensor of the
@@ -261,7 +261,7 @@ class MemoryCell(AbstractRNNCell):
         return self._flat(state, "Argument `state` (of a layer `initial_state`)")
 
     def _flat(self, state: Any, subject: str) -> list[tf.Tensor]:
-        """The flat list of states; in an error, `subject` is what was given."""
+        """The flat list of states; `subject` names the argument in an error message."""
         if not isinstance(state, self.State):
             raise ValueError(
                 f"{subject} must be a `{self.State.__name__}`. Received: a `{type(state).__name__}`"
@@ -275,7 +275,7 @@ class MemoryCell(AbstractRNNCell):
         ]
 
     def unpack_state(self, states: Sequence[tf.Tensor], batch_size: int | None = None) -> Any:
-        """The `State` in a flat list of states.
+        """A flat list of states as a `State`.
 
         Args:
             states: One `(batch_size, size)` for each of `state_size`.
@@ -285,7 +285,7 @@ class MemoryCell(AbstractRNNCell):
             ValueError: The number of states or a shape is not the expected one.
         """
         subject = "Argument `states` (of a layer `initial_state`)"
-        if _is_named(states):
+        if _is_named_tuple(states):
             raise ValueError(
                 f"{subject} must be a flat list of tensors, which the cell's `pack_state` makes."
                 f" Received: a `{type(states).__name__}`"
@@ -315,7 +315,7 @@ class MemoryCell(AbstractRNNCell):
         """The controller's step on the inputs and the last read vectors.
 
         Returns:
-            Its output, its states, and the projection of the output to the heads' parameters.
+            The controller's output, its states, and the projection to the heads' parameters.
         """
         output, controller_state = controllers.run_controller(
             self.controller,
@@ -326,11 +326,11 @@ class MemoryCell(AbstractRNNCell):
         return output, controller_state, self.project(self.parameter_projection, output)
 
     def project(self, projection: Any, features: tf.Tensor) -> tf.Tensor:
-        """A projection of features, in their dtype."""
+        """Applies a projection to features, and returns the result in their dtype."""
         return tf.cast(projection(features), features.dtype)
 
     def with_reads(self, features: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
-        """Features and read vectors, side by side."""
+        """Features and read vectors, concatenated."""
         return tf.concat([features, tf.reshape(read_vectors, [-1, self.read_width])], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -353,20 +353,20 @@ class MemoryCell(AbstractRNNCell):
 
 @serializable
 class MemoryLayer(keras.layers.RNN):
-    """A `MemoryCell` run over sequences.
+    """A layer that runs a `MemoryCell` over sequences.
 
-    A stateful layer that was not called yet, or was reset, starts from the initial state of its
-    cell's weights as they are then.
+    A new or reset stateful layer starts from the cell's initial state, computed from the weights at
+    the time of the call.
 
     Args:
-        cell: The `MemoryCell`. A class of one's own is registered with
+        cell: The `MemoryCell`. Register your own cell class with
             `keras.utils.register_keras_serializable`, so that Keras can load the layer.
-        return_sequences: Whether to return the outputs of all steps, or the last step's only.
+        return_sequences: Whether to return the outputs of all steps, or only the last one.
         return_state: Whether to return the last state too, as the flat list.
         go_backwards: Whether to run the sequence from its end to its beginning.
-        stateful: Whether a batch starts from the state in which the previous one ended.
+        stateful: Whether a batch starts from the state in which the previous batch ended.
         unroll: Whether to unroll the loop over time.
-        **kwargs: Keras's own, for its `RNN` layer, such as `name` and `zero_output_for_mask`.
+        **kwargs: Arguments of Keras's `RNN` layer, such as `name` and `zero_output_for_mask`.
 
     Call arguments:
         sequences: `(batch, time, features)`.
@@ -396,8 +396,8 @@ class MemoryLayer(keras.layers.RNN):
     ):
         if not isinstance(cell, MemoryCell):
             raise ValueError(
-                "Argument `cell` must be a MemoryCell, such as an NTMCell; for other cells there is"
-                f" keras.layers.RNN. Received: cell={cell!r}"
+                "Argument `cell` must be a MemoryCell, such as an NTMCell; use keras.layers.RNN for"
+                f" other cells. Received: cell={cell!r}"
             )
         super().__init__(
             cell,
@@ -410,31 +410,31 @@ class MemoryLayer(keras.layers.RNN):
         )
 
     def __getattr__(self, name: str) -> Any:
-        """An argument of the cell is an attribute of the layer too, as `LSTM.units` is."""
+        """Makes the cell's arguments attributes of the layer too, like `LSTM.units`."""
         cell = vars(self).get("cell")
         if cell is None or name not in _argument_names(cell.__class__):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(cell, name)
 
     def build(self, sequences_shape, initial_state_shape=None):
-        shape = _of_sequences(sequences_shape)
+        shape = _sequences_shape(sequences_shape)
         if len(shape) != 3 or shape[-1] is None:
             raise ValueError(
                 f"The input of {type(self).__name__} must have the shape (batch, time, features), "
                 f"with a known number of features. Received: {shape}"
             )
-        super().build(sequences_shape if _is_several(sequences_shape) else shape)
+        super().build(sequences_shape if _is_list_of_shapes(sequences_shape) else shape)
         if not IS_KERAS_2:
             self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: shape[-1]})
         if self.stateful:
             self.reset_states()
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        self.cell.expect(_of_sequences(sequences_shape)[-1])
+        self.cell.expect(_sequences_shape(sequences_shape)[-1])
         return super().compute_output_shape(sequences_shape)
 
     def __call__(self, sequences, initial_state=None, **kwargs):
-        if _is_named(initial_state):
+        if _is_named_tuple(initial_state):
             initial_state = self.cell.pack_state(initial_state)
         return super().__call__(sequences, initial_state=initial_state, **kwargs)
 
@@ -445,7 +445,7 @@ class MemoryLayer(keras.layers.RNN):
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def _state_to_continue_from(self) -> list[tf.Tensor]:
-        """The state of a stateful layer, or the cell's initial one where it is all zeros."""
+        """A stateful layer's state, or the cell's initial state if the layer's is all zeros."""
         states = [tf.convert_to_tensor(state) for state in self.states]
         batch_size, dtype = states[0].shape[0], states[0].dtype
         initial = self.cell.get_initial_state(batch_size=batch_size, dtype=dtype)
@@ -454,11 +454,11 @@ class MemoryLayer(keras.layers.RNN):
 
     @property
     def has_fast_loop(self) -> bool:
-        """Whether the layer runs a loop whose gradient is written by hand: see `fast.loop_for`."""
+        """Whether the layer runs a loop with a hand-written gradient: see `fast.loop_for`."""
         return not self.unroll and fast.loop_for(self.cell) is not None
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        """Runs over the sequences: Keras 3's RNN layer calls this."""
+        """The loop over time, which Keras 3's RNN layer calls."""
         sequences = validation.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
             mask = validation.mask(mask, sequences)
@@ -487,22 +487,22 @@ class MemoryLayer(keras.layers.RNN):
 
 
 class MachineLayer(MemoryLayer):
-    """A layer that makes its cell from arguments: the base of `NTM` and `MANN`.
+    """A layer that makes its own cell: the base of `NTM` and `MANN`.
 
     Args:
-        cell_arguments: The arguments of the cell class, without those in `options`.
+        cell_arguments: The arguments of the cell class that are not in `CellOptions`.
         **options: The options of the cell and of Keras's `RNN`.
     """
 
     cell_class: ClassVar[type[MemoryCell]]
 
     def __init__(self, cell_arguments: dict[str, Any], **options: Any):
-        of_both = {name: options[name] for name in ("dtype", "trainable") if name in options}
-        of_cell = CellOptions.__optional_keys__ - {"name", *of_both}
+        shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
+        cell_only = CellOptions.__optional_keys__ - {"name", *shared}
         cell = self.cell_class(
             **cell_arguments,
-            **{name: options.pop(name) for name in of_cell & options.keys()},
-            **of_both,
+            **{name: options.pop(name) for name in cell_only & options.keys()},
+            **shared,
             name=f"{self.cell_class.__name__.removesuffix('Cell').lower()}_cell",
         )
         super().__init__(cell, **options)
@@ -510,24 +510,22 @@ class MachineLayer(MemoryLayer):
     def get_config(self) -> dict[str, Any]:
         if type(self.cell) is not self.cell_class:
             raise ValueError(
-                f"{type(self).__name__} can be saved only with the {self.cell_class.__name__} that"
-                f" it makes; `MemoryLayer(cell)` takes any other. Received: cell={self.cell!r}"
+                f"{type(self).__name__} can be saved only with its own {self.cell_class.__name__};"
+                f" `MemoryLayer(cell)` takes any other cell. Received: cell={self.cell!r}"
             )
         config = super().get_config()
         del config["cell"]
-        of_cell = self.cell.get_config()
-        return {
-            **config,
-            **{name: of_cell[name] for name in of_cell.keys() - {"name", "trainable", "dtype"}},
-        }
+        cell_config = self.cell.get_config()
+        names = cell_config.keys() - {"name", "trainable", "dtype"}
+        return {**config, **{name: cell_config[name] for name in names}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> MachineLayer:
         return cls(**config)
 
 
-def _check_is_whole(cell_class: type[MemoryCell]) -> None:
-    """Refuses a class of cells that lacks something that every cell defines."""
+def _check_is_complete(cell_class: type[MemoryCell]) -> None:
+    """Raises a TypeError if a cell class does not define all that a cell needs."""
     names = ["State", "state_shapes", "parameter_count", "output_size", "initial_state", "step"]
     missing = [name for name in names if getattr(cell_class, name) is getattr(MemoryCell, name)]
     if missing:
@@ -538,7 +536,7 @@ def _check_is_whole(cell_class: type[MemoryCell]) -> None:
 
 
 def shows_options(cls: _Class) -> _Class:
-    """Lets `help` show the options of every cell in the place of a class's `**options`."""
+    """Makes `help` show the options that every cell takes, beside a class's `**options`."""
     init: Any = cls.__init__  # type: ignore[misc]
     *own, options = inspect.signature(init).parameters.values()
     every = inspect.signature(MemoryCell).parameters.values()
@@ -549,23 +547,23 @@ def shows_options(cls: _Class) -> _Class:
 
 @functools.cache
 def _argument_names(cell_class: Any) -> set[str]:
-    """The names of the arguments that a class of cells and the classes above it take."""
+    """The names of the arguments of a cell class and its base classes."""
     classes = [each for each in cell_class.__mro__ if issubclass(each, MemoryCell)]
     return {name for each in classes for name in inspect.signature(each).parameters}
 
 
-def _is_several(shape: Any) -> bool:
-    """Whether it is a list of shapes: Keras 2 gives one when there is an initial state."""
+def _is_list_of_shapes(shape: Any) -> bool:
+    """Whether `shape` is a list: Keras 2 passes several shapes if there is an initial state."""
     return len(shape) > 0 and isinstance(shape[0], (list, tuple, tf.TensorShape))
 
 
-def _of_sequences(shape: Any) -> tuple[int | None, ...]:
-    """The shape of the sequences among the shapes of a layer's inputs."""
-    return tuple(shape[0] if _is_several(shape) else shape)
+def _sequences_shape(shape: Any) -> tuple[int | None, ...]:
+    """The shape of the sequences, without the shapes of an initial state."""
+    return tuple(shape[0] if _is_list_of_shapes(shape) else shape)
 
 
 def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
-    """The outputs, with zeros or the last output that counts where the mask is False."""
+    """The outputs; where the mask is False, zeros or the last output before that counts."""
     if not zero:
         steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
         last = tf.scan(tf.maximum, tf.transpose(steps))
@@ -575,7 +573,7 @@ def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
 
 
 def in_wide_precision(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
-    """Calls a function of tensors, with those of half precision widened to single.
+    """Calls a function of tensors, in single precision where they are in half precision.
 
     Half precision is too coarse for norms, softmaxes and logarithms. The result has the dtype of
     the first tensor.
@@ -586,15 +584,14 @@ def in_wide_precision(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.T
     return tf.cast(function(*widened), dtype)
 
 
-def _is_named(states: Any) -> bool:
-    """Whether it is a NamedTuple."""
+def _is_named_tuple(states: Any) -> bool:
     return hasattr(states, "_fields")
 
 
 def _check_shapes(
     subject: str, kind: str, states: list[Any], batch_size: int | None, shapes: Sequence[tuple]
 ) -> None:
-    """Refuses states whose number or shapes are not the expected ones."""
+    """Raises a ValueError if the number or the shapes of the states are not as expected."""
     wanted = [tf.TensorShape([batch_size, *shape]) for shape in shapes]
     given = [
         tf.TensorShape(state.shape) if hasattr(state, "shape") else type(state).__name__
@@ -606,12 +603,12 @@ def _check_shapes(
     )
     if not fits:
         raise ValueError(
-            f"{subject} must be {kind} of tensors of the shapes {_listed(wanted)}."
-            f" Received: {_listed(given)}"
+            f"{subject} must be {kind} of tensors of the shapes {_as_text(wanted)}."
+            f" Received: {_as_text(given)}"
         )
 
 
-def _listed(shapes: Sequence[tf.TensorShape | str]) -> str:
+def _as_text(shapes: Sequence[tf.TensorShape | str]) -> str:
     """The shapes as text, with `batch` for an unknown batch size."""
     texts = [shape if isinstance(shape, str) else str(tuple(shape)) for shape in shapes]
     return ", ".join(texts).replace("(None", "(batch") or "none"

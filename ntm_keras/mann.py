@@ -1,4 +1,4 @@
-"""The memory-augmented network of Santoro et al.: its state, its cell, its layer."""
+"""The memory-augmented network of Santoro et al.: state, cell and layer."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class MANNTrace(NamedTuple):
 class MANNCell(MemoryCell):
     """One step of a memory-augmented neural network, for `keras.layers.RNN`.
 
-    Its heads look by content alone, and write either where they read in the step before or where
-    the memory was least used. Equation numbers are those of Santoro et al.
+    Its heads address by content only. They write where they read in the step before, or where the
+    memory was least used. Equation numbers are from Santoro et al.
 
     ```
     h_t   = controller([x_t, r_{t-1}])
@@ -109,20 +109,19 @@ class MANNCell(MemoryCell):
     y_t   = [h_t, r_t]
     ```
 
-    w_{t-1}^lu is 1 at as many locations as there are heads, those of the smallest w_{t-1}^u; among
-    equals the last ones. The row that is cleared is the least used of them.
+    w_{t-1}^lu is 1 at the `head_num` locations with the smallest w_{t-1}^u, and 0 elsewhere; among
+    equals the last locations count. The least used of these rows is cleared.
 
     Args:
         rnn_size: Width of the controller.
         memory_size: Number of memory locations (N in the paper).
         memory_vector_dim: Width of each location (M in the paper).
         head_num: Number of heads, each of which reads and writes.
-        gamma: What is left of the usage after a step, from 0 to 1.
-        k_strategy: `"separate"`: what is written is a vector of its own; `"summary"`: it is the
-            key.
-        learned_key_strength: Whether the similarities are multiplied, before the softmax, by
-            1 + softplus(x + 3), with x from the controller. Without it they lie between -1 and 1,
-            and the weighting over many locations stays nearly uniform.
+        gamma: The factor by which the usage decays in a step, from 0 to 1.
+        k_strategy: `"separate"`: the add vector is emitted separately; `"summary"`: it is the key.
+        learned_key_strength: Whether the similarities are multiplied by 1 + softplus(x + 3) before
+            the softmax, with x from the controller. Otherwise they lie between -1 and 1, and the
+            weighting over many locations stays nearly uniform.
         **options: `controller`, `controller_layers`, initializers, regularizers and constraints, as
             in `MemoryCell`.
 
@@ -167,8 +166,8 @@ class MANNCell(MemoryCell):
         self.learned_key_strength = validation.boolean("learned_key_strength", learned_key_strength)
         if self.head_num > self.memory_size:
             raise ValueError(
-                "Argument `head_num` must be at most `memory_size`: each head may write to a least "
-                f"used location. Received: head_num={head_num}, memory_size={memory_size}"
+                "Argument `head_num` must be at most `memory_size`: each head has a least used"
+                f" location. Received: head_num={head_num}, memory_size={memory_size}"
             )
 
     @property
@@ -182,7 +181,7 @@ class MANNCell(MemoryCell):
 
     @property
     def parameter_sizes(self) -> list[int]:
-        """How many numbers of each head are for key, add vector, write gate and key strength."""
+        """How many numbers each head has for key, add vector, write gate and key strength."""
         width = self.memory_vector_dim
         return [
             width,
@@ -197,7 +196,7 @@ class MANNCell(MemoryCell):
 
     @property
     def output_size(self) -> int:
-        """The width of the output: of the controller and of all that is read."""
+        """The width of the output: the controller's output and all read vectors."""
         return self.rnn_size + self.read_width
 
     def initial_state(self, dtype: Any) -> MANNState:
@@ -212,7 +211,7 @@ class MANNCell(MemoryCell):
         )
 
     def step(self, inputs: tf.Tensor, state: MANNState) -> MANNStep:
-        """One step, with everything in it laid open.
+        """One step, with all its intermediate results.
 
         Args:
             inputs: x_t, `(batch, features)`.
@@ -275,15 +274,15 @@ class MANN(MachineLayer):
     """The memory-augmented network as a layer: to `MANNCell` what `LSTM` is to `LSTMCell`.
 
     Args:
-        rnn_size: This and the arguments up to `learned_key_strength`: see `MANNCell`. They are
-            attributes of the layer too.
-        return_sequences: Whether to return the outputs of all steps, or the last step's only.
+        rnn_size: See `MANNCell` for this and the arguments up to `learned_key_strength`. They are
+            also attributes of the layer.
+        return_sequences: Whether to return the outputs of all steps, or only the last one.
         return_state: Whether to return the last state too, as the flat list.
         go_backwards: Whether to run the sequence from its end to its beginning.
-        stateful: Whether a batch starts from the state in which the previous one ended.
+        stateful: Whether a batch starts from the state in which the previous batch ended.
         unroll: Whether to unroll the loop over time.
-        **options: The options of `MANNCell`, and Keras's own for its `RNN` layer, such as `name`
-            and `zero_output_for_mask`.
+        **options: The options of `MANNCell`, and those of Keras's `RNN` layer, such as `name` and
+            `zero_output_for_mask`.
 
     Call arguments:
         sequences: `(batch, time, features)`.

@@ -1,4 +1,4 @@
-"""From the controller's output to what steers the heads of a MANN, and where they write."""
+"""The parameters of a MANN's heads, computed from the controller's output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Before the softplus: a learned key strength begins near 1 + softplus(3) = 4.05.
+# Added before the softplus: a learned key strength begins near 1 + softplus(3) = 4.05.
 _KEY_STRENGTH_OFFSET = 3.0
 
 
@@ -16,10 +16,9 @@ class MANNParameters(NamedTuple):
 
     Attributes:
         key: k_t, `(batch, heads, memory_vector_dim)`, between -1 and 1.
-        add_vector: a_t, what is written, of the key's shape and range; with
-            `k_strategy="summary"` the key itself.
+        add_vector: a_t, in the key's shape and range; with `k_strategy="summary"` the key itself.
         write_gate: sigma(alpha_t), `(batch, heads)`, between 0 and 1.
-        key_strength: `(batch, heads)`; 1 unless it is learned, then above 1.
+        key_strength: `(batch, heads)`, above 1; exactly 1 if it is not learned.
     """
 
     key: tf.Tensor
@@ -34,14 +33,14 @@ def head_parameters(projection: tf.Tensor, heads: int, sizes: Sequence[int]) -> 
     Args:
         projection: `(batch, heads * sum(sizes))`, head by head.
         heads: Number of heads.
-        sizes: How many numbers of a head are for key, add vector, write gate and key strength; 0
-            where what is added is the key, and where the strength is not learned.
+        sizes: How many numbers a head has for key, add vector, write gate and key strength. The
+            second is 0 if the add vector is the key, the fourth if the strength is not learned.
 
     Returns:
         The `MANNParameters`.
     """
-    of_heads = tf.reshape(projection, [-1, heads, sum(sizes)])
-    key, add_vector, gate, strength = tf.split(of_heads, sizes, axis=-1)
+    per_head = tf.reshape(projection, [-1, heads, sum(sizes)])
+    key, add_vector, gate, strength = tf.split(per_head, sizes, axis=-1)
     key, write_gate = tf.tanh(key), tf.sigmoid(tf.squeeze(gate, axis=-1))
     if sizes[3]:
         key_strength = 1 + tf.nn.softplus(tf.squeeze(strength, axis=-1) + _KEY_STRENGTH_OFFSET)
@@ -51,9 +50,9 @@ def head_parameters(projection: tf.Tensor, heads: int, sizes: Sequence[int]) -> 
 
 
 def least_used_locations(usage: tf.Tensor, count: int) -> tf.Tensor:
-    """The locations of the smallest usages, `(batch, count)`, the least used one first.
+    """The locations with the smallest usages, `(batch, count)`, the least used first.
 
-    Among locations that are used equally the last one counts as least used.
+    Among equally used locations the last one comes first.
 
     Args:
         usage: w_t^u, `(batch, memory_size)`.

@@ -17,7 +17,7 @@ def read(memory: tf.Tensor, weighting: tf.Tensor) -> tf.Tensor:
 
 
 def erase(memory: tf.Tensor, weighting: tf.Tensor, erase_vector: tf.Tensor) -> tf.Tensor:
-    """M~_t, eq (3), of one write head.
+    """M~_t, eq (3): one write head erases.
 
     Args:
         memory: M_{t-1}, `(batch, memory_size, memory_vector_dim)`.
@@ -25,13 +25,13 @@ def erase(memory: tf.Tensor, weighting: tf.Tensor, erase_vector: tf.Tensor) -> t
         erase_vector: e_t, `(batch, memory_vector_dim)`, between 0 and 1.
 
     Returns:
-        The memory after erasing, of the same shape.
+        The memory after erasing, in the same shape.
     """
     return memory * (1 - weighting[:, :, tf.newaxis] * erase_vector[:, tf.newaxis, :])
 
 
 def add(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Tensor:
-    """M_t, eq (4), of one write head.
+    """M_t, eq (4): one write head adds.
 
     Args:
         memory: M~_t, `(batch, memory_size, memory_vector_dim)`.
@@ -39,7 +39,7 @@ def add(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Te
         add_vector: a_t, `(batch, memory_vector_dim)`.
 
     Returns:
-        The memory after adding, of the same shape.
+        The memory after adding, in the same shape.
     """
     return memory + weighting[:, :, tf.newaxis] * add_vector[:, tf.newaxis, :]
 
@@ -63,11 +63,11 @@ def write(
         weighting: w_t, `(batch, heads, memory_size)`.
         erase_vector: e_t, `(batch, heads, memory_vector_dim)`, between 0 and 1.
         add_vector: a_t, `(batch, heads, memory_vector_dim)`.
-        order: `"sequential"`, each head erases, then adds, before the next one does; or
-            `"simultaneous"`, all heads erase, then all add, as in the paper.
+        order: `"sequential"`: each head erases and adds before the next one does.
+            `"simultaneous"`: all heads erase, then all add, as in the paper.
 
     Returns:
-        M_t, of the memory's shape.
+        M_t, in the shape of `memory`.
     """
     heads = list(zip(*(tf.unstack(each, axis=1) for each in (weighting, erase_vector, add_vector))))
     if order == "sequential":

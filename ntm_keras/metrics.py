@@ -1,8 +1,8 @@
-"""The loss and the measures of sequences of bits, for `compile` in Keras.
+"""Loss and metrics for sequences of bits, for `compile` in Keras.
 
-All take `targets` and `logits` of the shape `(batch, time, bits)` and, as `sample_weight`, the
-mask `(batch, time)`: 1 where an answer counts, 0 elsewhere. Steps that a layer of the model masks,
-such as `Masking`, do not count either.
+`targets` and `logits` have the shape `(batch, time, bits)`. `sample_weight` is the mask
+`(batch, time)`: 1 where an answer counts, 0 elsewhere. Steps that a layer of the model masks, such
+as `Masking`, do not count either.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 
 
 class MaskedCrossentropy(keras.losses.Loss):
-    """A cross-entropy whose masked steps are neither in its numerator nor in its denominator.
+    """The mean cross-entropy over the steps that are not masked.
 
-    Keras by itself divides by all steps, masked or not, so that padding would make the loss
-    smaller. A subclass has the method `nats`.
+    Keras's own losses divide by the number of all steps, so padding would make the loss smaller. A
+    subclass defines `nats`.
 
     Raises:
-        ValueError: A `reduction` other than Keras's default is asked for.
+        ValueError: `reduction` is not Keras's default.
     """
 
     def __init__(self, name: str, **kwargs: Any):
@@ -45,9 +45,7 @@ class MaskedCrossentropy(keras.losses.Loss):
         nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
         counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
         total = tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask)
-        return _with_value_of_the_whole_batch(
-            tf.math.divide_no_nan(total, _in_the_whole_batch(counted))
-        )
+        return _show_whole_batch_loss(tf.math.divide_no_nan(total, _sum_over_replicas(counted)))
 
 
 @serializable
@@ -55,11 +53,11 @@ class BitCrossentropy(MaskedCrossentropy):
     """The cross-entropy per target bit, in nats; masked steps do not count.
 
     Args:
-        name: Of the loss.
+        name: Name of the loss.
         **kwargs: Keras's own, such as `dtype`.
 
     Raises:
-        ValueError: A `reduction` other than Keras's default is asked for.
+        ValueError: `reduction` is not Keras's default.
 
     Examples:
         >>> loss = BitCrossentropy()(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
@@ -74,47 +72,48 @@ class BitCrossentropy(MaskedCrossentropy):
         return tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
 
 
-def _in_the_whole_batch(count: tf.Tensor) -> tf.Tensor:
-    """The sum over the replicas of a `tf.distribute` strategy, each of which has a part.
+def _sum_over_replicas(count: tf.Tensor) -> tf.Tensor:
+    """The sum of `count` over the replicas of a `tf.distribute` strategy.
 
-    Keras adds up the losses of the replicas; Keras 2 divides them by their number before.
+    Keras adds up the replicas' losses. Keras 2 divides each by the number of replicas first, so the
+    count is divided by it too.
     """
-    context = _context_of_a_part()
+    context = _replica_context()
     if context is None:
         return count
     return context.all_reduce("SUM", count) / (context.num_replicas_in_sync if IS_KERAS_2 else 1)
 
 
-def _with_value_of_the_whole_batch(loss: tf.Tensor) -> tf.Tensor:
-    """The mean of the replicas' losses, with the gradient of this replica's own.
+def _show_whole_batch_loss(loss: tf.Tensor) -> tf.Tensor:
+    """A loss with the value of the replicas' mean loss, and this replica's own gradient.
 
-    Keras shows the mean over the replicas, weighted by the sequences of each. A replica's own loss
-    is already its share of the whole batch's, so where parts are uneven that would not be the
-    whole batch's loss.
+    Keras shows the mean over replicas, weighted by each one's number of sequences. But a replica's
+    loss is already its share of the whole batch's loss. If the parts differ in size, the weighted
+    mean of the shares would not be the loss of the whole batch.
     """
-    context = _context_of_a_part()
+    context = _replica_context()
     if context is None:
         return loss
     mean = context.all_reduce("MEAN", tf.stop_gradient(loss))
     return loss + tf.stop_gradient(mean - loss)
 
 
-def _context_of_a_part() -> Any:
-    """The context of a replica that has a part of the batch; None where no other has one."""
+def _replica_context() -> Any:
+    """The context of this replica; None if replicas do not share batches."""
     is_shared = tf.distribute.get_strategy().num_replicas_in_sync > 1
     return tf.distribute.get_replica_context() if is_shared else None
 
 
 class MeanPerSequence(keras.metrics.Mean):
-    """The mean over sequences of what a function says of each.
+    """The mean over sequences of a function's value for each.
 
-    A saved model does not hold the function: load one that was compiled with this measure by
+    A saved model does not contain the function. Load a model that was compiled with this metric by
     `load_model(path, compile=False)`.
 
     Args:
         function: Called with targets, logits and mask as float32; returns one number for each
             sequence, `(batch,)`.
-        name: Of the measure.
+        name: Name of the metric.
         **kwargs: Keras's own, such as `dtype`.
 
     Examples:
@@ -141,10 +140,10 @@ class MeanPerSequence(keras.metrics.Mean):
 
 @serializable
 class CostPerSequence(MeanPerSequence):
-    """The cross-entropy of a sequence in bits: the paper's measure.
+    """The cross-entropy of a sequence in bits, as in the paper.
 
     Args:
-        name: Of the measure.
+        name: Name of the metric.
 
     Examples:
         >>> cost = CostPerSequence()
@@ -159,12 +158,12 @@ class CostPerSequence(MeanPerSequence):
 
 @serializable
 class WrongBitsPerSequence(MeanPerSequence):
-    """How many bits of a sequence are answered wrongly, the answer being the sign of the logit.
+    """How many bits of a sequence are wrong; the answer to a bit is its logit's sign.
 
     Args:
-        name: Of the measure.
-        channels: The first bit of a step that counts and the first that does not any more, by
-            default `(0, None)`: all.
+        name: Name of the metric.
+        channels: The bits of a step that count, from the first to the second number (exclusive);
+            by default `(0, None)`, all bits.
 
     Examples:
         >>> wrong = WrongBitsPerSequence()
@@ -192,10 +191,10 @@ class WrongBitsPerSequence(MeanPerSequence):
 
 @serializable
 class ShareWithoutError(MeanPerSequence):
-    """The share of sequences in which every bit is answered rightly.
+    """The share of sequences in which every bit is right.
 
     Args:
-        name: Of the measure.
+        name: Name of the metric.
     """
 
     def __init__(self, name: str = "share_without_error", **kwargs: Any):
@@ -213,7 +212,7 @@ def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) ->
 
 
 def check_shapes(targets: Any, outputs: Any) -> None:
-    """Refuses targets of another shape than the outputs have, with a ValueError."""
+    """Raises a ValueError if the targets' shape differs from the outputs'."""
     wanted, given = (tf.convert_to_tensor(each).shape for each in (targets, outputs))
     if not wanted.is_compatible_with(given):
         raise ValueError(
@@ -226,11 +225,11 @@ def check_shapes(targets: Any, outputs: Any) -> None:
 def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
     """The mask of a model's outputs, `(batch, time)`, float32.
 
-    It is 1 everywhere where no `sample_weight` is given, and 0 where a layer of the model masks.
+    Without `sample_weight` it is 1, except that it is 0 where a layer of the model masks.
 
     Raises:
-        ValueError: `outputs` are not `(batch, time, width)`; or `sample_weight` is not `(batch,
-            time)`, nor has 1 in the place of either.
+        ValueError: The shape of `outputs` is not `(batch, time, width)`; or the shape of
+            `sample_weight` is not `(batch, time)` and does not broadcast to it.
     """
     given = tf.convert_to_tensor(outputs).shape
     if not given.is_compatible_with([None] * 3):
@@ -247,9 +246,10 @@ def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
             "Argument `sample_weight` must be a mask of the shape (batch, time), here"
             f" {(batch_size, time)}. Received: sample_weight of the shape {tuple(mask.shape)}"
         )
-    of_layers = getattr(outputs, "_keras_mask", None)  # Keras 2 has it in `sample_weight` too.
-    if of_layers is not None:
-        mask *= tf.cast(of_layers, tf.float32)
+    # Keras 2 puts it into `sample_weight` too.
+    layer_mask = getattr(outputs, "_keras_mask", None)
+    if layer_mask is not None:
+        mask *= tf.cast(layer_mask, tf.float32)
     return tf.broadcast_to(mask, steps)
 
 

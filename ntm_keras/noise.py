@@ -12,26 +12,26 @@ from ntm_keras.keras_compat import keras, steps_seen_by
 
 
 class NoisyModel(keras.Model):
-    """A functional model whose trainable weights carry Gaussian noise while it is trained.
+    """A functional model that adds Gaussian noise to its trainable weights during training.
 
-    Every training step draws the noise anew; the gradient is that of the noisy weights, and moves
-    the weights without it. Outside training there is none. What works in spite of the noise does
-    not depend on fine tuning: an NTM finds out sooner that it can use its memory.
+    Every training step draws new noise. The gradient is computed at the noisy weights and applied
+    to the weights without noise. Outside training there is no noise. A solution that works under
+    noise does not depend on finely tuned weights: an NTM learns sooner to use its memory.
 
-    The noise is a function of the seed and of the number of training steps alone, which the
-    optimizer counts, so the model has to be compiled. What `save` writes is loaded as an ordinary
+    The noise depends only on the seed and on the number of training steps. The optimizer counts
+    these, so the model must be compiled. A file that `save` writes is loaded as an ordinary
     `keras.Model`.
 
     Args:
         inputs: As in `keras.Model`.
-        outputs: The same.
+        outputs: As in `keras.Model`.
         stddev: Standard deviation of the noise: a number, or a schedule from
             `keras.optimizers.schedules`.
-        seed: Where the noise comes from.
+        seed: Seed of the noise.
 
     Raises:
-        ValueError: `stddev` is negative or not finite, or `seed` no integer of at least 0; or
-            computations are in mixed precision; or, in training, the model was not compiled.
+        ValueError: `stddev` is negative or not finite; `seed` is not an integer of at least 0; the
+            model computes in mixed precision; or, in training, the model was not compiled.
 
     Examples:
         >>> inputs = tf.keras.Input([3])
@@ -56,13 +56,13 @@ class NoisyModel(keras.Model):
         super().__init__(inputs, outputs, **kwargs)
         if self.compute_dtype != self.variable_dtype:
             raise ValueError(
-                "A NoisyModel's weights must be computed with as they are, not in mixed precision. "
+                "A NoisyModel must compute in the dtype of its weights, not in mixed precision. "
                 f"Received: compute_dtype={self.compute_dtype}, "
                 f"variable_dtype={self.variable_dtype}"
             )
         try:
             is_allowed = callable(stddev) or bool(0 <= stddev < math.inf)
-        except (TypeError, ValueError):  # What cannot be compared, or several numbers.
+        except (TypeError, ValueError):  # Not comparable, or several numbers.
             is_allowed = False
         if not is_allowed:
             raise ValueError(
@@ -86,20 +86,20 @@ class NoisyModel(keras.Model):
                 weight.assign(value)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Saves the layers as a `keras.Model`, which has no noise and is not compiled."""
+        """Saves the layers as a `keras.Model`, without noise and not compiled."""
         keras.Model(self.input, self.output, name=self.name).save(*args, **kwargs)
 
     def _noise(self, weights: list[Any]) -> list[tf.Tensor]:
         """The noise of this training step, a tensor for each weight."""
         if getattr(self, "optimizer", None) is None:
             raise ValueError(
-                "A NoisyModel must be compiled, with an optimizer, before its training."
+                "A NoisyModel must be compiled, with an optimizer, before it is trained."
             )
         step = steps_seen_by(self.optimizer)
         stddev = self._stddev(step) if callable(self._stddev) else self._stddev
         sizes = [weight.shape.num_elements() for weight in weights]
         seed = tf.stack([self._noise_seed, tf.cast(step, tf.int64)])
-        # Left to choose, XLA takes an algorithm that is fifteen times slower.
+        # The algorithm that XLA would choose is fifteen times slower.
         numbers = tf.random.stateless_normal([sum(sizes)], seed, alg="philox")
         return [
             tf.cast(tf.reshape(part, weight.shape), weight.dtype)

@@ -1,4 +1,4 @@
-"""The Neural Turing Machine: its state, its cell, its layer."""
+"""The Neural Turing Machine: state, cell and layer."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ class NTMCell(MemoryCell):
     y_t = the projection of h_t
     ```
 
-    Reads see the memory before the step's writes, and reach the controller one step later. The
-    outputs are not squashed: apply a sigmoid, or a loss with `from_logits=True`.
+    Heads read the memory before the step's writes. The read vectors reach the controller in the
+    next step. The outputs are logits: apply a sigmoid, or a loss with `from_logits=True`.
 
     Args:
         rnn_size: Width of the controller.
@@ -115,22 +115,22 @@ class NTMCell(MemoryCell):
         memory_vector_dim: Width of each location (M in the paper).
         read_head_num: Number of read heads.
         write_head_num: Number of write heads.
-        addressing_mode: `"content_and_location"`, or `"content"` for equations (5) and (6) alone.
+        addressing_mode: `"content_and_location"`, or `"content"` for equations (5) and (6) only.
         shift_range: The largest shift of the focus in a step, in either direction.
-        output_dim: Width of the output; by default that of the input.
-        memory_initializer: What the memory holds before the first step. `"learned"`: the tanh of
-            trained weights; `"constant"`: 1e-6 everywhere; `"random"`: fixed numbers, uniform
-            within +-1/sqrt(memory_size + memory_vector_dim); or a Keras initializer, whose
-            numbers are fixed too.
-        weighting_initializer: Where the heads' learned initial weightings begin, before training.
+        output_dim: Width of the output; by default the width of the input.
+        memory_initializer: The memory before the first step. `"learned"`: the tanh of trained
+            weights; `"constant"`: 1e-6 everywhere; `"random"`: fixed numbers, uniform within
+            +-1/sqrt(memory_size + memory_vector_dim); or a Keras initializer, whose numbers are
+            fixed too.
+        weighting_initializer: The heads' initial weightings before training; they are learned.
             `"spread"`: over all locations, at random; `"focused"`: on the first location.
         output_source: What the output is computed from. `"controller"`: the controller's output;
-            `"controller_and_reads"`: this step's read vectors too.
-        write_order: `"sequential"`: each write head erases, then adds, before the next one does;
+            `"controller_and_reads"`: the controller's output and this step's read vectors.
+        write_order: `"sequential"`: each write head erases and adds before the next one does;
             `"simultaneous"`: all erase, then all add, as in the paper.
         **options: `controller`, `controller_layers`, initializers, regularizers and constraints, as
-            in `MemoryCell`. The controller's state before the first step is learned, unless a given
-            cell itself begins with numbers other than zero.
+            in `MemoryCell`. The controller's initial state is learned, unless the initial state of
+            a given cell is not zero.
 
     Call arguments:
         inputs: x_t, `(batch, features)`.
@@ -212,7 +212,7 @@ class NTMCell(MemoryCell):
         """The width of the output.
 
         Raises:
-            ValueError: It is the input's width, which is not known yet.
+            ValueError: It is the width of the input, which is not known yet.
         """
         size = self.output_dim or self._input_width
         if size is None:
@@ -233,11 +233,11 @@ class NTMCell(MemoryCell):
         )
 
     def initial_state(self, dtype: Any) -> NTMState:
-        self.initial.add_weights(self)  # Code for snowkylin's cell asks before it is built.
+        self.initial.add_weights(self)  # Code for snowkylin's cell calls this before `build`.
         return NTMState(*self.initial(self, dtype))
 
     def step(self, inputs: tf.Tensor, state: NTMState) -> NTMStep:
-        """One step, with everything in it laid open.
+        """One step, with all its intermediate results.
 
         Args:
             inputs: x_t, `(batch, features)`.
@@ -270,7 +270,7 @@ class NTMCell(MemoryCell):
         return NTMStep(outputs, parameters, new_state)
 
     def head_parameters(self, projection: tf.Tensor) -> heads.HeadParameters:
-        """What the controller emits for the heads.
+        """The heads' parameters.
 
         Args:
             projection: The projection of the controller's output, `(batch, parameter_count)`.
@@ -284,7 +284,7 @@ class NTMCell(MemoryCell):
         )
 
     def address(self, state: NTMState, parameters: heads.HeadParameters) -> tf.Tensor:
-        """Where every head attends in this step.
+        """The weightings of all heads in this step.
 
         Args:
             state: The `NTMState` before the step.
@@ -303,7 +303,7 @@ class NTMCell(MemoryCell):
         )
         if self.addressing_mode == "content":
             return weighting
-        previous = tf.maximum(previous, 0)  # A given state may hold any numbers.
+        previous = tf.maximum(previous, 0)  # A state from the user may be negative.
         weighting = addressing.interpolate(weighting, previous, parameters.interpolation_gate)
         weighting = addressing.shift(weighting, parameters.shift_weighting)
         return addressing.sharpen(weighting, parameters.sharpening)
@@ -340,15 +340,15 @@ class NTM(MachineLayer):
     """The Neural Turing Machine as a layer: to `NTMCell` what `LSTM` is to `LSTMCell`.
 
     Args:
-        rnn_size: This and the arguments up to `write_order`: see `NTMCell`. They are attributes of
-            the layer too.
-        return_sequences: Whether to return the outputs of all steps, or the last step's only.
+        rnn_size: See `NTMCell` for this and the arguments up to `write_order`. They are also
+            attributes of the layer.
+        return_sequences: Whether to return the outputs of all steps, or only the last one.
         return_state: Whether to return the last state too, as the flat list.
         go_backwards: Whether to run the sequence from its end to its beginning.
-        stateful: Whether a batch starts from the state in which the previous one ended.
+        stateful: Whether a batch starts from the state in which the previous batch ended.
         unroll: Whether to unroll the loop over time.
-        **options: The options of `NTMCell`, and Keras's own for its `RNN` layer, such as `name`
-            and `zero_output_for_mask`.
+        **options: The options of `NTMCell`, and those of Keras's `RNN` layer, such as `name` and
+            `zero_output_for_mask`.
 
     Call arguments:
         sequences: `(batch, time, features)`.

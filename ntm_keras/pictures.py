@@ -1,4 +1,4 @@
-"""What a machine did, as pictures: `(height, width, 3)` of uint8, with nothing but NumPy."""
+"""Pictures of a trace: arrays of uint8, `(height, width, 3)`, drawn with NumPy only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# From low to high. SEQUENTIAL for weightings, DIVERGING for what is signed.
+# From low to high. SEQUENTIAL for weightings, DIVERGING for signed values.
 SEQUENTIAL = ("#0d0221", "#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf")
 DIVERGING = ("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b")
 
@@ -26,7 +26,7 @@ DESCRIPTIONS = {
     "white 0, red 1.",
 }
 ANSWERS = (
-    "From left to right target, output and output minus target, in the steps that count: bits "
+    "From left to right: target, output, and output minus target, in the steps that count; bits "
     "down, time across. Target and output dark 0, bright 1; error blue -1, white 0, red 1."
 )
 
@@ -38,15 +38,15 @@ def heatmap(
     palette: Sequence[str] = SEQUENTIAL,
     size: tuple[int, int] = (256, 384),
 ) -> np.ndarray:
-    """A matrix as a picture, one block of pixels a number.
+    """A matrix as a picture, with one block of pixels for each number.
 
     Args:
         values: `(rows, columns)`.
-        low: What is drawn in the palette's first colour, as is all below it.
-        high: What is drawn in the palette's last colour, as is all above it.
+        low: This number and all below get the first colour of the palette.
+        high: This number and all above get the last colour of the palette.
         palette: Colours as `#rrggbb`, evenly spaced from `low` to `high`.
-        size: Height and width in pixels that the picture comes near to; a number never gets less
-            than one pixel, and all get equally many.
+        size: The approximate height and width in pixels. All blocks have the same size, at least
+            one pixel.
 
     Returns:
         `(height, width, 3)`, uint8.
@@ -63,7 +63,7 @@ def heatmap(
 
 
 def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
-    """Pictures one below the other (`axis` 0) or side by side (1), with a white border between.
+    """Pictures one below another (`axis` 0) or side by side (1), with white borders between.
 
     They must have the same size along the other axis.
     """
@@ -75,7 +75,7 @@ def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
 
 
 def draw_trace(trace: Any) -> dict[str, np.ndarray]:
-    """The first sequence of a trace: weightings, vectors and memory, as `DESCRIPTIONS` says."""
+    """Draws a trace's first sequence: weightings, vectors and memory. See `DESCRIPTIONS`."""
     return {
         "read_weightings": _weightings_over_time(trace.read_weightings[0]),
         "write_weightings": _weightings_over_time(trace.write_weightings[0]),
@@ -98,12 +98,12 @@ def _heads_over_time(
 
 
 def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:
-    """The first sequence's target, output and error, side by side, as `ANSWERS` says.
+    """Draws the first sequence's target, output and error, side by side. See `ANSWERS`.
 
     Args:
         targets: `(batch, time, bits)`, 0 or 1.
         answers: `(batch, time, bits)`, probabilities.
-        mask: `(batch, time)`, 1 in the steps to draw; where there is none, all are drawn.
+        mask: `(batch, time)`, 1 in the steps to draw; by default, all steps are drawn.
     """
     counts = np.zeros(len(targets[0]), bool) if mask is None else np.asarray(mask[0]) > 0
     if not counts.any():

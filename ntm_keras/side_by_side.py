@@ -13,30 +13,30 @@ from ntm_keras.machine import MemoryLayer
 
 @serializable
 class SideBySide(keras.layers.Wrapper):
-    """Computes the parts of a batch side by side, each by a function that XLA has compiled.
+    """Computes the parts of a batch in parallel, each in a function that XLA compiles.
 
-    XLA lets a CPU's cores share single operations, and those of a machine are too small for that.
-    A core for each part of the batch is faster: with two cores and batches of 32 a training step
-    of an NTM takes a fifth less time. The numbers are the layer's own.
+    XLA splits single operations between CPU cores, but the operations of such a machine are too
+    small for that. One core for each part of the batch is faster: with two cores and batches of 32,
+    a training step of an NTM takes a fifth less time. The results are those of `layer` alone.
 
-    A model with such a layer is not compiled as a whole: Keras takes `jit_compile=True` back, with
-    a warning. Models around the layer itself, to evaluate or to save, share its weights.
+    A model with this layer cannot be compiled as a whole: Keras ignores `jit_compile=True`, with a
+    warning. To evaluate or to save, make another model with `layer` itself: it shares the weights.
 
     Args:
         layer: An `NTM` or a `MANN` that is not stateful and has a fast loop: under Keras 3, in
-            single or double precision, not unrolled, with a controller that has a name (or is
-            exactly what a name would make).
-        parts: Into how many parts to split a batch; at most as many as it has sequences.
+            single or double precision, not unrolled, with a named controller (or a cell exactly
+            like one).
+        parts: How many parts to split a batch into; fewer if it has fewer sequences.
         **kwargs: Keras's own, such as `name`.
 
     Call arguments:
         sequences: `(batch, time, features)`.
         mask: `(batch, time)`; see `NTM`.
-        training: The same.
+        training: See `NTM`.
 
     Raises:
-        ValueError: `layer` is another one, or `parts` less than 1; in a call, `mask` has another
-            shape.
+        ValueError: `layer` is not such a layer, or `parts` is less than 1; in a call, `mask` has
+            another shape.
 
     Examples:
         >>> ntm = NTM(100, memory_size=128, memory_vector_dim=20, read_head_num=1, write_head_num=1,
@@ -52,8 +52,8 @@ class SideBySide(keras.layers.Wrapper):
         if not can_wrap(layer):
             raise ValueError(
                 "Argument `layer` must be an NTM or MANN layer with a fast loop: under Keras 3, in"
-                " single or double precision, with a controller that has a name, neither stateful"
-                f" nor unrolled. Received: layer={_described(layer)}"
+                " single or double precision, with a named controller, neither stateful nor"
+                f" unrolled. Received: layer={_described(layer)}"
             )
         super().__init__(layer, **kwargs)
         self.parts = validation.integer("parts", parts, at_least=1)
@@ -88,12 +88,12 @@ class SideBySide(keras.layers.Wrapper):
 
 
 def can_wrap(layer: Any) -> bool:
-    """Whether the layer's gradient can be compiled apart from its model."""
+    """Whether `SideBySide` accepts this layer."""
     return isinstance(layer, MemoryLayer) and layer.has_fast_loop and not layer.stateful
 
 
 def _described(layer: Any) -> str:
-    """The layer, and what decides whether it can be wrapped."""
+    """The layer, and the properties that decide whether it can be wrapped."""
     if not isinstance(layer, MemoryLayer):
         return repr(layer)
     return (

@@ -1,4 +1,4 @@
-"""Weights of snowkylin/ntm's TensorFlow 2 cell, put into an `NTMCell`."""
+"""Loads weights of snowkylin/ntm's TensorFlow 2 cell into an `NTMCell`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
     """Gives a cell the weights of a snowkylin/ntm cell (its TensorFlow 2 version).
 
     Args:
-        cell: A cell with an LSTM controller of one layer, a learned memory, and the sizes that
-            the weights were made for; it is built if need be.
-        weights: The arrays under their names there: `controller/kernel`,
+        cell: A cell with an LSTM controller of one layer, a learned memory, and the sizes of the
+            weights; it is built if necessary.
+        weights: The arrays by their names in snowkylin/ntm: `controller/kernel`,
             `controller/recurrent_kernel`, `controller/bias`, the kernel and bias of
             `controller_output_to_params` and `controller_output_to_ntm_output`,
             `init_memory_state`, `init_carry_state`, `init_r_0` .., `init_w_0` .. (read heads
@@ -27,7 +27,7 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
     """
     if not isinstance(cell, NTMCell):
         raise ValueError(
-            "Argument `cell` must be an NTMCell; that of a layer is its attribute `cell`. "
+            "Argument `cell` must be an NTMCell; a layer has it as `layer.cell`. "
             f"Received: {cell!r}"
         )
     if cell.controller_name != "lstm" or cell.controller_layers != 1:

@@ -12,7 +12,7 @@ from ntm_keras.keras_compat import keras
 from ntm_keras.machine import MemoryCell
 from ntm_keras.side_by_side import SideBySide
 
-# Held while a model is called whose layers are listened to.
+# Held while the `call` methods of a model's layers are replaced.
 _listening = threading.Lock()
 
 
@@ -30,12 +30,12 @@ def trace(
             initial state.
 
     Returns:
-        An `NTMTrace` for an `NTMCell`, a `MANNTrace` for a `MANNCell`, and for another cell what
-        its `as_trace` returns.
+        An `NTMTrace` for an `NTMCell`, a `MANNTrace` for a `MANNCell`; for another cell, the result
+        of its `as_trace`.
 
     Raises:
-        ValueError: `cell` is not a `MemoryCell`, or `inputs` does not have three axes, at least one
-            step and the width that the cell was built for.
+        ValueError: `cell` is not a `MemoryCell`; or `inputs` does not have three axes, has no step,
+            or has another width than the cell was built for.
 
     Examples:
         >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
@@ -77,19 +77,19 @@ def trace(
 def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Any]]:
     """Calls a model and traces every layer in it whose cell is a `MemoryCell`.
 
-    Masks are not taken into account, and a layer that is called twice is traced once, with its
-    last inputs. The steps of a trace are in the order in which the layer takes them.
+    Masks are ignored. A layer that is called twice is traced once, with its last inputs. The steps
+    of a trace are in the order in which the layer processes them.
 
     Args:
-        model: Any model, of any depth; such a layer may also be in `Bidirectional`.
-        inputs: What to call it with.
+        model: Any model; the layers may be nested, and inside `Bidirectional`.
+        inputs: The inputs to call the model with.
 
     Returns:
         The model's outputs, and a dict from layer name to trace, possibly empty. If two layers have
         the same name, the second one's ends with `_again`.
 
     Raises:
-        ValueError: The model has a stateful recurrent layer, whose state would change.
+        ValueError: The model has a stateful recurrent layer: the call would change its state.
     """
     flat = list(model._flatten_layers(include_self=False))
     for layer in flat:
@@ -117,9 +117,9 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Any]]:
 def _call_and_listen(
     model: keras.Model, inputs: Any, layers: list[Any], wrappers: list[Any]
 ) -> tuple[Any, dict[int, tuple]]:
-    """A model's outputs, and by layer id the sequences and initial state that the layer received.
+    """A model's outputs, and a dict from layer id to the layer's sequences and initial state.
 
-    Other threads may call the model at the same time.
+    Calls of the model from other threads are not recorded.
     """
     received: dict[int, tuple] = {}
     thread = threading.get_ident()
@@ -136,7 +136,7 @@ def _call_and_listen(
 
     for layer in layers:
         listen(layer)
-    for wrapper in wrappers:  # A function that XLA compiled cannot hand out its tensors.
+    for wrapper in wrappers:  # A compiled function's tensors cannot be recorded.
         wrapper.call = wrapper.layer.__call__
     try:
         return model(inputs, training=False), received

@@ -1,4 +1,4 @@
-"""What arguments may be."""
+"""Checks of arguments."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    """The value, if it is one of those; a ValueError says what is allowed."""
+    """The value, if it is one of `allowed`; a ValueError says what is allowed."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(
             f"Argument `{name}` must be one of {', '.join(map(repr, allowed))}. "
@@ -72,20 +72,20 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
 
 
 def real(name: str, tensor: Any, dtype: Any) -> tf.Tensor:
-    """The tensor in that dtype; a ValueError if it holds no real numbers and no truth values."""
+    """The tensor in that dtype; a ValueError if it holds neither real numbers nor booleans."""
     given = tf.as_dtype(tensor.dtype)
     if not (given.is_floating or given.is_integer or given.is_bool):
         raise ValueError(
-            f"Argument `{name}` must hold real numbers or truth values. "
+            f"Argument `{name}` must hold real numbers or booleans. "
             f"Received: {name} of dtype {given.name}"
         )
     return tf.cast(tensor, dtype)
 
 
 def mask(given: Any, sequences: tf.Tensor) -> tf.Tensor:
-    """The mask of sequences as `(batch, time)`, bool; a ValueError if it is of another shape.
+    """The mask of sequences as `(batch, time)`, bool; a ValueError if the shape does not fit.
 
-    One of numbers, of one sequence for all, or with a third axis of one, is taken too.
+    The mask may hold numbers, its batch axis may be 1, and it may have a third axis of length 1.
     """
     given = tf.cast(given, tf.bool)
     batch_size, time = sequences.shape[:2]

@@ -1,10 +1,10 @@
-"""The tasks, by the names that train.py knows them by."""
+"""The tasks, by the names that train.py uses."""
 
 import importlib
 
 from tasks.task import Task
 
-# The module in this folder, and the class in it.
+# From the name of a module in this folder to its class.
 TASKS = {
     "copy": "Copy",
     "repeat_copy": "RepeatCopy",
@@ -21,10 +21,10 @@ def task_class(name: str) -> type[Task]:
 
 
 def name_of(task: Task) -> str:
-    """The name of a task's class in the table.
+    """The name of a task's class in `TASKS`.
 
     Raises:
-        ValueError: It is not in the table.
+        ValueError: The class is not in `TASKS`.
     """
     for name in TASKS:
         if type(task) is task_class(name):

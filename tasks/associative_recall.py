@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AssociativeRecall(Task):
-    """Shown K items and one of them again, answer with the item that came after it.
+    """The model sees K items and one of them again. It answers with the item that came after it.
 
-    An item is a few random bit vectors; i1 is the first item's vectors, one a step. The query q
-    is any item but the last, and a is the item after it.
+    An item is a few random bit vectors. i1 is the first item's vectors, one in each step. The query
+    q is any item except the last, and a is the item after it.
 
     ```
     inputs     0  i1  0  i2  ..  0  iK  0  q  0  0     the bits
@@ -80,7 +80,7 @@ class AssociativeRecall(Task):
         vectors = tf.gather(bits, tf.minimum(item, most - 1), batch_dims=1)
 
         def blocks(at_delimiter, at_item):
-            """`(batch, time, channels)` of what stands at a block's delimiter and at its item."""
+            """Joins the values at delimiters and at items to `(batch, time, channels)`."""
             joined = tf.concat([at_delimiter, at_item], axis=2)
             return tf.reshape(joined, [batch_size, -1, joined.shape[-1]])
 

@@ -1,6 +1,6 @@
-"""Drawings of characters, from folders and zip files that are laid out as Omniglot is.
+"""Drawings of characters, from folders and zip files with Omniglot's layout.
 
-There a drawing is a file ALPHABET/characterNN/NAME.png, at any depth: black ink on white.
+A drawing is a file ALPHABET/characterNN/NAME.png, at any depth: black ink on white.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Pixels that a drawing is kept with, of the 105 of Omniglot's files: enough to be turned and moved
-# before it becomes what a network sees.
+# Drawings are kept at 35 x 35 pixels instead of Omniglot's 105 x 105. That is enough to rotate and
+# move them before they are scaled to the network's input.
 SIDE = 35
 
 
 class Character(NamedTuple):
-    """A character, by the names of its folders."""
+    """A character, named by its folders."""
 
     alphabet: str
     name: str
@@ -33,7 +33,7 @@ class Drawings(NamedTuple):
     """All drawings of all characters.
 
     Attributes:
-        images: `(drawings, SIDE, SIDE)`, uint8, ink 255; those of a character one after another.
+        images: `(drawings, SIDE, SIDE)`, uint8, ink 255, sorted by character.
         characters: The characters, in the order of their drawings.
         counts: How many drawings each character has.
     """
@@ -43,20 +43,18 @@ class Drawings(NamedTuple):
     counts: np.ndarray
 
 
-# The file's name in full, and what reads it.
+# A file's full name, and a function that reads it.
 File = tuple[str, Callable[[], bytes]]
 
 
 def load(paths: Sequence[str]) -> Drawings:
     """The drawings in folders and zip files.
 
-    An alphabet that is in several of them, or lies in several places in one, is taken from the
-    first. Files that are damaged are left out, with a warning that names them, and the characters
-    of which nothing is left.
+    If several paths, or several places in a path, hold the same alphabet, the first counts. Damaged
+    files are left out. A warning names them, and the characters that have no other drawing.
 
     Raises:
-        ValueError: One of the paths is neither a folder nor a zip file, holds no drawings, or
-            cannot be read.
+        ValueError: A path is neither a folder nor a zip file, holds no drawings, or cannot be read.
     """
     characters: dict[Character, list[File]] = {}
     for path in paths:
@@ -89,13 +87,15 @@ def _the_first(names: list[str]) -> str:
 
 
 def _files_in(path: str) -> dict[Character, list[File]]:
-    """The files of each character in a folder or a zip file; of an alphabet that lies in several
-    places in it, those of the first."""
+    """The files of each character in a folder or a zip file.
+
+    If an alphabet is in several places, the first counts.
+    """
     characters = collections.defaultdict(list)
     places: dict[str, tuple[str, ...]] = {}
     for name, file in sorted(_all_files(path), key=lambda named: named[0]):
         parts = pathlib.PurePosixPath(name).parts
-        if "__MACOSX" in parts:  # What macOS packs beside the files themselves.
+        if "__MACOSX" in parts:  # macOS adds these to zip files.
             continue
         if len(parts) < 3 or not parts[-2].startswith("character") or not name.endswith(".png"):
             continue
@@ -106,10 +106,10 @@ def _files_in(path: str) -> dict[Character, list[File]]:
 
 
 def _all_files(path: str) -> Iterator[tuple[str, File]]:
-    """The files in a folder or a zip file, each with its place there."""
+    """The files in a folder or a zip file, each with its path in it."""
     folder = pathlib.Path(path)
     if folder.is_dir():
-        # With the folder's own name: it may be that of an alphabet.
+        # The path includes the folder's own name: the folder may be an alphabet.
         above = folder.absolute().parent
         for file in _walk(folder.absolute()):
             yield file.relative_to(above).as_posix(), (str(file), file.read_bytes)
@@ -119,13 +119,13 @@ def _all_files(path: str) -> Iterator[tuple[str, File]]:
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no folder and no whole zip file: {error}") from error
+        raise ValueError(f"{path} is neither a folder nor a whole zip file: {error}") from error
     for name in archive.namelist():
         yield name, (f"{path}/{name}", functools.partial(archive.read, name))
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The files below a folder, and below folders that are linked to, each of these once."""
+    """The files below a folder. Links to folders are followed, each folder once."""
     seen = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         if os.path.realpath(root) in seen:
@@ -136,7 +136,7 @@ def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _decoded(files: list[File], damaged: list[str]) -> Iterator[np.ndarray]:
-    """The images in files; the names of those that hold none go into the list.
+    """The images in files; the names of damaged files are added to `damaged`.
 
     Raises:
         ValueError: A file cannot be read at all.
@@ -149,7 +149,10 @@ def _decoded(files: list[File], damaged: list[str]) -> Iterator[np.ndarray]:
         except (tf.errors.InvalidArgumentError, zipfile.BadZipFile, zlib.error, EOFError):
             damaged.append(name)
             continue
-        except (OSError, RuntimeError) as error:  # No permission; encrypted; packed in another way.
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # No permission, encryption, or unknown compression.
             raise ValueError(f"{name} cannot be read: {error}") from error
         small = tf.image.resize(image, [SIDE, SIDE], method="area")
         yield 255 - np.round(small.numpy()[:, :, 0])

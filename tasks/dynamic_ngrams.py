@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class DynamicNgrams(Task):
-    """Predict each bit of a sequence from those before, as its own, unknown table of chances says.
+    """Predict each bit of a sequence from the bits before it.
 
-    How likely a bit is 1 depends on the C bits before it; the 2^C chances are drawn from
-    Beta(1/2, 1/2), anew for every sequence. Its first C bits are fair coins.
+    The probability that a bit is 1 depends on the C bits before it. These 2^C probabilities are
+    unknown: every sequence draws new ones from Beta(1/2, 1/2). The first C bits are 0 or 1 with
+    equal probability.
 
     ```
     time       1    2   ..  C    C+1  C+2  ..  L
@@ -26,9 +27,9 @@ class DynamicNgrams(Task):
     mask       0    0   ..  0    1    1    ..  1
     ```
 
-    Nobody can foresee a random bit: a run has solved the task when its cost comes near to that of
-    the best possible predictor on the same sequences, `optimal_cost`. The paper's costs count the
-    first C bits too, at one bit each.
+    Random bits cannot be predicted exactly. So a run has solved the task when its cost is close to
+    `optimal_cost`, the cost of the best possible predictor on the same sequences. The paper's costs
+    also count the first C bits, at one bit each.
     """
 
     solved_measure: ClassVar[str] = "excess_cost_bits_per_sequence"
@@ -95,8 +96,7 @@ class DynamicNgrams(Task):
 
         batch_size, longest = tf.shape(sizes)[0], tf.reduce_max(sizes)
         table_seed, bit_seed = tf.unstack(tf.random.split(seed, 2))
-        # The square of the sine of an angle that is uniform in a right one has the distribution
-        # Beta(1/2, 1/2).
+        # If an angle is uniform between 0 and pi/2, its squared sine follows Beta(1/2, 1/2).
         angle = tf.random.stateless_uniform(
             [batch_size, 2**self.context], table_seed, 0, math.pi / 2
         )
@@ -121,9 +121,9 @@ class DynamicNgrams(Task):
         return inputs[:, :, tf.newaxis], targets[:, :, tf.newaxis], mask
 
     def optimal_cost(self, targets: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """What the Bayes-optimal predictor pays for sequences, in bits: `(batch,)`.
+        """The cost of the Bayes-optimal predictor in bits, `(batch,)`.
 
-        After N1 ones and N0 zeros in a context its chance of a one there is
+        After N1 ones and N0 zeros in a context it predicts a one with the probability
         (N1 + 1/2) / (N1 + N0 + 1).
         """
         import tensorflow as tf
@@ -134,8 +134,8 @@ class DynamicNgrams(Task):
         context = tf.add_n([2.0**k * before[:, k : k + steps] for k in range(self.context)])
         here = tf.one_hot(tf.cast(context, tf.int32), 2**self.context) * mask[:, :, tf.newaxis]
         seen = tf.reduce_sum(here * tf.cumsum(here, axis=1, exclusive=True), axis=-1)
-        of_ones = here * targets
-        ones = tf.reduce_sum(here * tf.cumsum(of_ones, axis=1, exclusive=True), axis=-1)
+        is_one = here * targets
+        ones = tf.reduce_sum(here * tf.cumsum(is_one, axis=1, exclusive=True), axis=-1)
         chance_of_one = (ones + 0.5) / (seen + 1)
         chance = tf.where(bits > 0.5, chance_of_one, 1 - chance_of_one)
         return -tf.reduce_sum(mask * tf.math.log(chance), axis=1) / math.log(2)

@@ -1,13 +1,13 @@
-"""Fields of a dataclass that know which values they may have, and can be offered as flags.
+"""Dataclass fields that check their values and can become flags.
 
-Each is a field of `dataclasses`; its metadata holds
+The metadata of each field holds
 
 * `kind`: "limit", "number", "switch", "choice" or "text";
-* `description`: what it is, for a manual;
-* `group`: the part of the manual that it belongs to;
-* `must_be`: in words, which values it may have;
-* `fits`: whether a value is one of these;
-* `bounds` of a whole number, `allowed` words of a choice.
+* `description`: the field's help text;
+* `group`: its group in --help;
+* `must_be`: the allowed values, in words;
+* `fits`: a function that says whether a value is allowed;
+* `bounds` for a limit, `allowed` for a choice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
-# No limit is larger, and no sequence longer: larger numbers are slips of the hand.
+# The largest limit, and the longest sequence: larger numbers are typing errors.
 LARGEST = 100_000
 
 
@@ -48,7 +48,7 @@ def number(
     *,
     group: str = "",
 ) -> Any:
-    """A field that is a finite number; None too, where that is its default."""
+    """A field that is a finite number, or None if that is its default."""
 
     def is_allowed(value: Any) -> bool:
         if value is None:
@@ -85,7 +85,7 @@ def choice(allowed: list[str], description: str, *, group: str = "") -> Any:
 
 
 def text(description: str, default: str | None = "", *, group: str = "") -> Any:
-    """A field that is any text; None too, where that is its default."""
+    """A field that is any text, or None if that is its default."""
     return _field(
         "text",
         default,
@@ -117,10 +117,10 @@ def _field(
 
 
 def checked(field: dataclasses.Field, value: Any) -> Any:
-    """The value of a field, as one of Python's own types.
+    """The value of a field, converted to a built-in type.
 
     Raises:
-        ValueError: The field may not have this value.
+        ValueError: The field does not allow this value.
     """
     if not field.metadata["fits"](value):
         must_be = field.metadata["must_be"]

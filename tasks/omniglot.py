@@ -18,20 +18,20 @@ from tasks.task import Task, choice, limit, parse_numbers, text
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Pixels along each side of an image as a network sees it.
+# Pixels on each side of an image in the network's input.
 _SIDE = 20
 
-# A label as a string: so many characters, each of so many letters.
+# A string label has five characters, and each is one of five letters.
 _PLACES = _LETTERS = 5
 
-# At least these parts of all characters are for tests and for validation.
+# At least these shares of all characters are for the test and for validation.
 _TEST_PART, _VALIDATION_PART = 1 / 4, 1 / 16
 
-# How drawings are changed in training: turned, in radians, and moved, as a part of their width.
+# The largest changes of drawings in training: rotation in radians, shift as a share of the width.
 _LARGEST_TURN = math.pi / 16
 _LARGEST_MOVE = 10 / 105
 
-# The characters that each stream of sequences is made of.
+# Which characters each stream of sequences uses.
 _PART_OF = {
     "training": "training",
     "validation": "validation",
@@ -40,22 +40,23 @@ _PART_OF = {
     "evaluation": "test",
 }
 
-# The accuracy is measured by instance up to this one.
+# The accuracy is measured for each instance up to this one.
 _MOST_INSTANCES = 10
 
 _EPISODE = (
-    "From the top: the drawings, the labels, and how likely the model thinks each label; of a "
-    "string of letters one place below the other. Time across; dark 0, bright 1."
+    "From the top: the drawings, the labels, and the model's probability of each label. For string "
+    "labels, one place below another. Time across; dark 0, bright 1."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Omniglot(Task):
-    """Name drawings of characters that were never seen before, from one look at each.
+    """Name drawings of new characters after seeing one example of each.
 
-    An episode shows drawings of a few characters, in random order, and asks for the label of each;
-    the right one comes a step late. Labels are given out anew in every episode, so at its first
-    instance a character can only be guessed; of one-hot labels, among those not given yet.
+    An episode shows drawings of a few characters, in random order, and asks for the label of each
+    drawing. The right label is shown one step later. Every episode assigns new labels, so the label
+    of a character's first instance can only be guessed. One-hot labels already used in the episode
+    can be ruled out.
 
     ```
     time       1    2    3   ..  L
@@ -65,28 +66,28 @@ class Omniglot(Task):
     mask       1    1    1   ..  1
     ```
 
-    Characters are split into those of training, validation and test. In training every character
-    of an episode is turned by a multiple of 90 degrees, and each of its drawings by up to 11.25
-    degrees more, and moved by up to 10 of Omniglot's 105 pixels.
+    Characters are split into training, validation and test characters. In training every character
+    of an episode is rotated by a multiple of 90 degrees. Each of its drawings is rotated by up to
+    11.25 degrees more, and moved by up to 10 of Omniglot's 105 pixels.
     """
 
     solved_measure: ClassVar[str] = "later_error"
     solved_below: ClassVar[float] = 0.08
 
-    omniglot: str = text("Folders or zip files in Omniglot's layout, with commas between.")
+    omniglot: str = text("Folders or zip files in Omniglot's layout, separated by commas.")
     split: str = choice(
         ["alphabets", "characters"],
-        "What is split into training, validation and test: whole alphabets, or characters.",
+        "Whether to split whole alphabets or characters into training, validation and test.",
     )
     classes: int = limit(5, "Characters of an episode.", at_least=2)
     length: int = limit(50, "Drawings of an episode.", at_least=2)
     labels: str = choice(
         ["one_hot", "five_hot"],
-        "Labels: one of as many as there are classes, or a string of 5 characters of 5 letters.",
+        "Labels: one-hot over the classes, or a string of 5 characters from 5 letters.",
     )
     sampling: str = choice(
         ["uniform", "random"],
-        "Whether all characters of an episode come equally often, or each step's is drawn.",
+        "Whether all characters of an episode come equally often, or each step draws one.",
     )
 
     def __post_init__(self):
@@ -98,7 +99,7 @@ class Omniglot(Task):
             )
         if self.length <= self.classes:
             raise ValueError(
-                "length must be more than classes: else no character need come twice. "
+                "length must be more than classes: otherwise no character need come twice. "
                 f"Received: length={self.length}, classes={self.classes}"
             )
         self._check_characters()
@@ -120,9 +121,9 @@ class Omniglot(Task):
 
     @functools.cached_property
     def _parts(self) -> dict[str, np.ndarray]:
-        """The numbers of the characters for training, validation and test.
+        """The indices of the characters for training, validation and test.
 
-        What comes where is a matter of names alone, and random otherwise.
+        The split is random, but depends only on the names.
         """
         characters = self._drawings.characters
         groups = [
@@ -143,7 +144,7 @@ class Omniglot(Task):
         return {name: np.array(part, np.int32) for name, part in parts.items()}
 
     def _check_characters(self) -> None:
-        """Refuses classes that are more than the characters of a part."""
+        """Refuses more classes than a part has characters."""
         for name, part in self._parts.items():
             if len(part) < self.classes:
                 found = len(self._drawings.characters)
@@ -155,7 +156,7 @@ class Omniglot(Task):
                 )
 
     def _check_drawings(self, length: int) -> None:
-        """Refuses an episode so long that a drawing would come twice."""
+        """Refuses episodes that are so long that a drawing would come twice."""
         needed = self._instances(length) if self.sampling == "uniform" else 0
         for character, count in zip(self._drawings.characters, self._drawings.counts):
             if count < needed:
@@ -165,7 +166,7 @@ class Omniglot(Task):
                 )
 
     def _instances(self, length: int) -> int:
-        """How often a character comes in an episode, at most, if all come equally often."""
+        """The most instances of a character in an episode, if all come equally often."""
         return -(-length // self.classes)
 
     @property
@@ -267,7 +268,7 @@ class Omniglot(Task):
         return "\n".join(lines)
 
     def parse_size(self, text: str) -> int:
-        # So many that every instance that is measured comes.
+        # Long enough for every measured instance to occur.
         least = self.classes * (self._measured_instances - 1) + 1
         notation = f"a number of drawings of at least {least}, such as {self.length}"
         (length,) = parse_numbers(text, 1, notation, least)
@@ -285,13 +286,13 @@ class Omniglot(Task):
     def generate_in(
         self, stream: str, sizes: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`generate`, of the characters that are for this stream; in training they are changed."""
+        """`generate` with this stream's characters; in training, drawings are changed."""
         import tensorflow as tf
 
         seeds = tf.unstack(tf.random.split(seed, 5))
         batch_size, length = tf.shape(sizes)[0], tf.reduce_max(sizes)
         part = tf.constant(self._parts[_PART_OF[stream]])
-        chosen = _some([batch_size], part.shape[0], self.classes, seeds[0])
+        chosen = _draw_different([batch_size], part.shape[0], self.classes, seeds[0])
         classes = self._draw_classes(batch_size, length, seeds[1])
         images = self._draw_images(tf.gather(part, chosen), classes, seeds[2])
         images = self._look(images, classes, seeds[3] if stream == "training" else None)
@@ -303,21 +304,21 @@ class Omniglot(Task):
         return inputs, labels * mask[:, :, tf.newaxis], mask
 
     def _draw_classes(self, batch_size: tf.Tensor, length: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Which of its episode's classes each step shows, `(batch, length)`."""
+        """The class that each step shows, `(batch, length)`."""
         import tensorflow as tf
 
         if self.sampling == "random":
             return tf.random.stateless_uniform(
                 [batch_size, length], seed, 0, self.classes, tf.int32
             )
-        return _some([batch_size], length, length, seed) % self.classes
+        return _draw_different([batch_size], length, length, seed) % self.classes
 
     def _draw_images(self, characters: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """A drawing for each step: of a class all come before one comes again.
+        """A drawing for each step: a class repeats a drawing only after it has shown all.
 
         Args:
-            characters: Of each class, `(batch, classes)`.
-            classes: Of each step, `(batch, length)`.
+            characters: The character of each class, `(batch, classes)`.
+            classes: The class of each step, `(batch, length)`.
             seed: `(2,)`.
 
         Returns:
@@ -329,7 +330,7 @@ class Omniglot(Task):
         most = int(self._drawings.counts.max())
         exists = tf.range(most) < tf.gather(counts, characters)[:, :, tf.newaxis]
         chance = tf.random.stateless_uniform([*tf.unstack(tf.shape(characters)), most], seed)
-        # Those that do not exist come last.
+        # Drawings that do not exist come last.
         order = tf.argsort(tf.where(exists, chance, 2.0), axis=-1)
         shown = tf.one_hot(classes, self.classes, dtype=tf.int32)
         earlier = tf.gather(tf.cumsum(shown, axis=1, exclusive=True), classes, batch_dims=2)
@@ -346,12 +347,12 @@ class Omniglot(Task):
             return tf.constant(self._drawings.images)
 
     def _look(self, images: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-        """The images as a network sees them, `(batch, length, pixels)`, ink 1.
+        """The images for the network's input, `(batch, length, pixels)`, ink 1.
 
         Args:
             images: `(batch, length, SIDE, SIDE)`.
-            classes: Of each step, `(batch, length)`.
-            seed: Of how they are changed, `(2,)`; None: they are not.
+            classes: The class of each step, `(batch, length)`.
+            seed: Seed of the random changes, `(2,)`; None for no changes.
         """
         import tensorflow as tf
 
@@ -384,15 +385,17 @@ class Omniglot(Task):
         import tensorflow as tf
 
         if self.labels == "one_hot":
-            return tf.one_hot(_some([batch_size], self.classes, self.classes, seed), self.classes)
-        numbers = _some([batch_size], _LETTERS**_PLACES, self.classes, seed)
+            return tf.one_hot(
+                _draw_different([batch_size], self.classes, self.classes, seed), self.classes
+            )
+        numbers = _draw_different([batch_size], _LETTERS**_PLACES, self.classes, seed)
         places = _LETTERS ** tf.range(_PLACES)
         letters = tf.one_hot(numbers[:, :, tf.newaxis] // places % _LETTERS, _LETTERS)
         return tf.reshape(letters, [batch_size, self.classes, _PLACES * _LETTERS])
 
 
-def _some(shape: list[Any], among: Any, count: Any, seed: tf.Tensor) -> tf.Tensor:
-    """So many different ones of the numbers below `among`, in random order: `(*shape, count)`."""
+def _draw_different(shape: list[Any], among: Any, count: Any, seed: tf.Tensor) -> tf.Tensor:
+    """`count` different numbers below `among`, in random order: `(*shape, count)`."""
     import tensorflow as tf
 
     chance = tf.random.stateless_uniform([*shape, among], seed)
@@ -400,12 +403,12 @@ def _some(shape: list[Any], among: Any, count: Any, seed: tf.Tensor) -> tf.Tenso
 
 
 def _transforms(turn: tf.Tensor, move_x: tf.Tensor, move_y: tf.Tensor) -> tf.Tensor:
-    """From pixels of the image as it is seen to those of the drawing, `(images, 8)`.
+    """The transforms from pixels of the network's input to pixels of the drawing, `(images, 8)`.
 
     Args:
-        turn: In radians, around the middle, `(images,)`.
-        move_x: In the drawing's pixels, `(images,)`.
-        move_y: The same, down.
+        turn: The rotation around the middle, in radians, `(images,)`.
+        move_x: The shift across, in the drawing's pixels, `(images,)`.
+        move_y: The shift down, in the drawing's pixels, `(images,)`.
     """
     import tensorflow as tf
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PrioritySort(Task):
-    """Shown I random bit vectors, each with a priority, answer the S of highest priority in order.
+    """The model sees I random bit vectors with priorities. It answers with the S highest, in order.
 
     ```
     time       1    2  ..  I   I+1  I+2  I+3  ..  I+S+1

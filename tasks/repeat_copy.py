@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RepeatCopy(Task):
-    """Repeat a sequence of L random bit vectors as often as told, C times, then say so.
+    """Repeat a sequence of L random bit vectors C times, then answer with an end marker.
 
     ```
     time       1    2  ..  L   L+1  L+2  ..  2L+1  2L+2  ..  (C+1)L+1  (C+1)L+2
@@ -25,7 +25,8 @@ class RepeatCopy(Task):
     mask       0    0  ..  0    0    1   ..   1     1    ..      1         1
     ```
 
-    c is C less the mean of the trained counts, divided by their standard deviation.
+    c is the normalised count: C minus the mean of the training counts, divided by their standard
+    deviation.
     """
 
     solved_below: ClassVar[float] = 0.1
@@ -101,7 +102,7 @@ class RepeatCopy(Task):
         return tf.concat(inputs, axis=-1), tf.concat(targets, axis=-1), mask
 
     def _normalised(self, repeats: tf.Tensor) -> tf.Tensor:
-        """Mean 0 and variance 1 over the counts of training."""
+        """The counts, scaled to mean 0 and variance 1 over the training counts."""
         mean = (self.min_repeats + self.max_repeats) / 2
         counts = self.max_repeats - self.min_repeats + 1
         deviation = ((counts**2 - 1) / 12) ** 0.5

@@ -1,7 +1,7 @@
-"""What every task is: sequences drawn at random, and the answers that they ask for.
+"""The base class of tasks, which draw random sequences and their answers.
 
-TensorFlow is imported where it is first used: so the command line can check a task's limits, and
-print its help, without waiting for it.
+TensorFlow is imported only where it is used, so that the command line can check a task's limits and
+print its help without waiting for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tu
     """The numbers in a size such as "20" or "20x10".
 
     Raises:
-        ValueError: They are not so many, not written in digits, too small or too large.
+        ValueError: The text does not have `count` numbers, or one is too small or too large.
     """
     parts = text.split("x")
     if all(part.isascii() and part.isdigit() for part in parts) and len(parts) == count:
@@ -41,18 +41,18 @@ def parse_numbers(text: str, count: int, notation: str, at_least: int = 1) -> tu
 class Task:
     """A task. Each field of a subclass is a limit of the task and a flag of train.py.
 
-    A subclass says how wide inputs and targets are, which sizes sequences can have, and how the
-    sequences of given sizes are made. This class turns that into tf.data pipelines that yield
-    `(inputs, targets, mask)`, as `model.fit` takes them:
+    A subclass defines the widths of inputs and targets, the possible sizes of sequences, and how to
+    generate sequences of given sizes. This class makes tf.data pipelines from that. They yield
+    `(inputs, targets, mask)` for `model.fit`:
 
     * inputs `(batch, time, input_width)`, float32;
     * targets `(batch, time, output_width)`, float32;
     * mask `(batch, time)`, float32, 1 where an answer counts.
 
-    A batch is a function of the seed and its number alone, whatever was drawn before it.
+    A batch depends only on the seed and on the batch's number, not on earlier batches.
     """
 
-    # A run in which this measure is below this threshold has solved the task.
+    # A run has solved the task when this measure is below this threshold.
     solved_measure: ClassVar[str] = "wrong_bits_per_sequence"
     solved_below: ClassVar[float] = 0.01
 
@@ -67,21 +67,21 @@ class Task:
 
     @property
     def default_eval_sizes(self) -> str:
-        """The sizes that are measured where `--eval_sizes` says nothing.
+        """The default of `--eval_sizes`.
 
-        In a subclass it may be a class attribute, without annotation.
+        A subclass may define it as a class attribute, without annotation.
         """
         raise NotImplementedError
 
     def data_names(self) -> dict[str, list[str]]:
-        """What of the user's data is for training, validation and test: its names, by the part.
+        """The names of the user's data for training, for validation and for the test.
 
-        A run goes on, and is measured, with the same only. Empty: a task draws all by itself.
+        A run can be continued and measured only with the same data. Empty if the task needs none.
         """
         return {}
 
     def about(self) -> str:
-        """What the user should know of the task's data, in lines of text; empty: nothing."""
+        """A description of the task's data for the user, in lines of text; empty for none."""
         return ""
 
     @property
@@ -91,7 +91,7 @@ class Task:
 
     @property
     def output_width(self) -> int:
-        """Number of target bits of a step."""
+        """Number of target bits in a step."""
         raise NotImplementedError
 
     @property
@@ -109,7 +109,7 @@ class Task:
         return self.steps_of(self.largest_size)
 
     def vectors_to_remember(self, size: Any) -> int:
-        """How many vectors of a sequence of this size have to be kept apart to answer it."""
+        """How many different vectors a sequence of this size requires the model to remember."""
         raise NotImplementedError
 
     def loss(self) -> Any:
@@ -127,7 +127,7 @@ class Task:
     def pictures(
         self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
     ) -> dict[str, tuple[Any, str]]:
-        """What a model answers to the first sequence, as `MachineImages` takes it from `draw`."""
+        """Pictures of a model's answer to the first sequence, for `draw` of `MachineImages`."""
         import tensorflow as tf
 
         from ntm_keras.pictures import ANSWERS, draw_answers
@@ -137,7 +137,7 @@ class Task:
     def as_text(
         self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
     ) -> str:
-        """The first sequence, and what a model answers, for a terminal."""
+        """The first sequence and a model's answer as text for a terminal."""
         counts = mask[0] > 0
         parts = {"input": inputs[0] > 0, "target": targets[0] > 0, "answer": logits[0] > 0}
         lines = ["channels down, time across, # above 0"]
@@ -151,14 +151,14 @@ class Task:
         return "\n".join(lines)
 
     def parse_size(self, text: str) -> Any:
-        """The size that one part of `--eval_sizes` means; a ValueError says what is allowed."""
+        """Parses one size of `--eval_sizes`; a ValueError says what is allowed."""
         raise NotImplementedError
 
     def sizes(self, text: str) -> list[tuple[str, Any]]:
-        """The sizes in a list such as "10,20", as they were written and as they are meant.
+        """The sizes in a list such as "10,20": each as text and as `parse_size` returns it.
 
         Raises:
-            ValueError: One is not in the task's notation, or so large that a sequence is too long.
+            ValueError: A size is not in the task's notation, or its sequences are too long.
         """
         sizes = [(part.strip(), self.parse_size(part.strip())) for part in text.split(",")]
         for written, size in sizes:
@@ -173,11 +173,11 @@ class Task:
         """Draws sizes of training sequences.
 
         Args:
-            count: How many.
-            seed: `(2,)`, int64; what is drawn is a function of it alone.
+            count: Number of sizes.
+            seed: `(2,)`, int64; the sizes depend only on it.
 
         Returns:
-            `(count, ..)`: whatever `generate` takes, a number or a row for each sequence.
+            `(count, ..)`: the sizes for `generate`, a number or a row for each sequence.
         """
         raise NotImplementedError
 
@@ -186,32 +186,32 @@ class Task:
 
         Args:
             sizes: `(batch, ..)`, as `draw_sizes` and `parse_size` give them.
-            seed: `(2,)`, int64; what is drawn is a function of it and the sizes alone.
+            seed: `(2,)`, int64; the sequences depend only on it and on the sizes.
 
         Returns:
-            `(inputs, targets, mask)`, as in the class's docstring; `time` is the longest one's.
+            `(inputs, targets, mask)`, as in the class docstring; `time` is the longest sequence's.
         """
         raise NotImplementedError
 
     def generate_in(
         self, stream: str, sizes: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`generate`, for a task that makes the sequences of some streams of other things.
+        """`generate` for one stream. A task may override it to use other data in some streams.
 
         Args:
             stream: `"training"`, `"validation"`, `"test"`, `"report"` or `"evaluation"`.
             sizes: As in `generate`.
-            seed: The same.
+            seed: As in `generate`.
         """
         return self.generate(sizes, seed)
 
     def training(
         self, batch_size: int, seed: int, first_step: int = 0, mix_lengths: bool = False
     ) -> tf.data.Dataset:
-        """The endless training batches from number `first_step` on.
+        """The training batches, without end, from number `first_step` on.
 
-        All sequences of a batch have the same size, unless `mix_lengths` is true. All batches
-        are as long as the longest sequence; the mask is 0 in the rest.
+        All sequences of a batch have the same size, unless `mix_lengths` is true. All batches are
+        padded to the length of the longest sequence; the mask is 0 in the padding.
         """
         import tensorflow as tf
 
@@ -228,15 +228,15 @@ class Task:
         return _pipeline(tf.data.Dataset.range(first_step, tf.int64.max), batch).prefetch(1)
 
     def validation(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
-        """At least so many sequences of mixed training sizes, in whole batches."""
+        """At least `sequences` sequences of mixed training sizes, in whole batches."""
         return self._mixed("validation", 0, sequences, batch_size, seed)
 
     def test(self, draw: int, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
-        """Like `validation`, other sequences for every number `draw`."""
+        """Like `validation`, with other sequences for every number `draw`."""
         return self._mixed("test", draw, sequences, batch_size, seed)
 
     def report(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
-        """Like `test`, sequences that no decision to end training was made on."""
+        """Like `test`, with sequences that are not used to decide when training ends."""
         return self._mixed("report", 0, sequences, batch_size, seed)
 
     def _mixed(
@@ -255,7 +255,7 @@ class Task:
         return _pipeline(tf.data.Dataset.range(batches), batch)
 
     def evaluation(self, size: Any, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
-        """At least so many sequences of one size, as `parse_size` gives it, in whole batches."""
+        """At least `sequences` sequences of one size, in whole batches."""
         import tensorflow as tf
 
         def batch(step):
@@ -275,13 +275,13 @@ class Task:
             )
 
     def _draw(self, count: int, low: int, high: int, seed: tf.Tensor) -> tf.Tensor:
-        """So many whole numbers, from `low` to `high` inclusive."""
+        """`count` whole numbers from `low` to `high`, inclusive."""
         import tensorflow as tf
 
         return tf.random.stateless_uniform([count], seed, low, high + 1, tf.int32)
 
     def _random_bits(self, shape: Any, seed: tf.Tensor) -> tf.Tensor:
-        """Zeros and ones, as likely, float32."""
+        """Zeros and ones with equal probability, float32."""
         import tensorflow as tf
 
         return tf.cast(tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32), tf.float32)
@@ -289,7 +289,7 @@ class Task:
     def _pad(
         self, sequences: Any, batch_size: int, time: Any
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Zeros after the end of every sequence, up to so many steps."""
+        """Pads every sequence with zeros to `time` steps."""
         import tensorflow as tf
 
         def pad(tensor):
@@ -312,9 +312,9 @@ def where(steps: tf.Tensor, values: tf.Tensor | float = 1.0) -> tf.Tensor:
 
 
 def pick(vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The vectors, `(batch, number, channels)`, with these numbers, `(batch, time)`.
+    """The vectors, from `(batch, number, channels)`, at an index `(batch, time)`.
 
-    What is below the first number means the first, and above the last one the last.
+    An index that is too small picks the first vector, one that is too large the last.
     """
     import tensorflow as tf
 
@@ -325,10 +325,10 @@ def pick(vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 def _pipeline(
     steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 ) -> tf.data.Dataset:
-    """The batches of these numbers, without TensorFlow's tuning of pipelines.
+    """The batches with these numbers, without TensorFlow's autotuning of pipelines.
 
-    There is nothing to tune, and an iterator's end sometimes waits for the thread that would do
-    it, which sleeps between its turns, longer and longer.
+    There is nothing to tune. And the end of an iterator sometimes waits for the autotuning thread,
+    which sleeps longer and longer between its turns.
     """
     import tensorflow as tf
 
@@ -338,7 +338,7 @@ def _pipeline(
 
 
 def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:
-    """Two seeds for the batch of this number, other ones in every stream."""
+    """Two seeds for the batch with this number, different in every stream."""
     import tensorflow as tf
 
     stream_seed = tf.random.fold_in(tf.constant([seed, _STREAMS[stream]], tf.int64), step)

@@ -151,7 +151,7 @@ def test_a_state_that_was_written_without_those_of_layers_is_taken_with_a_warnin
     written.set_model(model)
     written._others = list  # What versions before this one wrote.
     written.write()
-    with pytest.warns(UserWarning, match="is an earlier version's: it has no "):
+    with pytest.warns(UserWarning, match="is from an earlier version: it has no "):
         assert Checkpoints(tmp_path).restore(again) == 1
     for weight, other in zip(model.get_weights(), again.get_weights()):
         np.testing.assert_array_equal(weight, other)

@@ -143,7 +143,7 @@ def test_what_holds_no_drawings_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no archive")
     for name, said in {
         "empty": "holds no file ALPHABET/characterNN/NAME.png",
-        "notes.txt": "is no folder and no whole zip file",
+        "notes.txt": "is neither a folder nor a whole zip file",
         "missing": "does not exist",
     }.items():
         with pytest.raises(ValueError, match=f"{name} {said}"):

@@ -351,7 +351,7 @@ def test_a_run_goes_on_with_its_data_in_another_place(other_run, drawings, tmp_p
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
     with pytest.raises(BadInput, match="loss became nan.* Try a smaller --learning_rate") as error:
         train(tiny(learning_rate=1e38), tmp_path)
-    assert "The model before" not in str(error.value)
+    assert "The last saved model" not in str(error.value)
     assert not (tmp_path / "model.keras").exists()
 
 

@@ -83,7 +83,7 @@ def test_a_cell_of_another_kind_is_refused(recorded, arguments, message):
 
 def test_what_is_no_ntm_cell_is_refused(recorded):
     for other in (ntm_keras.NTM(6, 8, 4, 1, 1), ntm_keras.MANNCell(6, 8, 4, 1)):
-        with pytest.raises(ValueError, match="must be an NTMCell; that of a layer"):
+        with pytest.raises(ValueError, match="must be an NTMCell; a layer has it"):
             ntm_keras.load_snowkylin_weights(other, recorded)
 
 

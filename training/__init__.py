@@ -1,10 +1,10 @@
-"""A run: its settings, `train` and `evaluate`, as `train.py` calls them.
+"""Training runs: their settings, and the functions `train` and `evaluate` of `train.py`.
 
 >>> from training import Settings
 >>> settings = Settings(task="copy", steps=20)
 
-Then `training.train(settings, "runs/mine")` trains, and returns what it writes into `result.json`.
-TensorFlow is imported when `train` or `evaluate` is first asked for, not before.
+Then `training.train(settings, "runs/mine")` trains, and returns the content of `result.json`.
+TensorFlow is imported only when `train` or `evaluate` is first used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The command line: its flags, the flagfiles underneath them, its manual.
+"""The command line: its flags, the flagfiles below them, and its help.
 
-Nothing here imports TensorFlow: a wrong flag is answered at once.
+Nothing here imports TensorFlow, so that a wrong flag is reported at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OF_OTHER_MODELS = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, 
 
 
 class Command(NamedTuple):
-    """What a command line asks for: `mode` is "train" or "eval"."""
+    """A parsed command line; `mode` is "train" or "eval"."""
 
     mode: str
     logdir: str | None
@@ -34,16 +34,15 @@ class Command(NamedTuple):
 
 
 def parse(argv: list[str], introduction: str = "") -> Command:
-    """What a command line asks for.
+    """Parses a command line.
 
-    Its flags win over the flagfiles that it names, and these over the defaults. Without a flagfile
-    the defaults are those of the task's config. An evaluation, and a run that goes on, begin with
-    the flags that the run has. A warning names flags that mean nothing to the model.
+    Its flags override the flagfiles that it names, and these override the defaults. Without a
+    flagfile the task's config is used. To evaluate or to continue a run, the run's own flags come
+    first. A warning names flags that the model does not use.
 
     Args:
-        argv: The program and its arguments. With `--help` the manual is printed, and the program
-            ends.
-        introduction: What the manual begins with.
+        argv: The program and its arguments. `--help` prints the help and ends the program.
+        introduction: The beginning of the help.
 
     Raises:
         BadInput: A flag or a flagfile is wrong, or contradicts the run in --logdir.
@@ -57,22 +56,22 @@ def parse(argv: list[str], introduction: str = "") -> Command:
 
 
 def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
-    """The flags that `parse` makes settings of. Each has a value that is allowed by itself."""
+    """The flags of a command line. Whether they fit each other is not checked yet."""
     files, own = taken("flagfile", argv[1:])
-    underneath = [(path or "", flagfiles.read_tokens(path or "")) for path in files]
-    everything = [token for _, tokens in underneath for token in tokens] + own
+    below = [(path or "", flagfiles.read_tokens(path or "")) for path in files]
+    everything = [token for _, tokens in below for token in tokens] + own
     wants_help = bool({"--help", "--helpshort", "--helpfull", "-h"} & set(own))
-    run = None if wants_help else _run_to_go_on_with(everything)
+    run = None if wants_help else _existing_run(everything)
     if run:
-        # Of another task the command line's flags are not known: the run's task counts.
+        # The run's task decides which flags exist, not a task on the command line.
         everything = flagfiles.read_tokens(run)
-        underneath.insert(0, (run, everything))
+        below.insert(0, (run, everything))
     config = CONFIGS / f"{latest('task', 'copy', everything)}.cfg"
-    if not underneath and config.exists():
-        underneath = [(str(config), flagfiles.read_tokens(str(config)))]
+    if not below and config.exists():
+        below = [(str(config), flagfiles.read_tokens(str(config)))]
 
     values = flagfiles.define(flagfiles.task_in(everything))
-    for path, tokens in underneath:
+    for path, tokens in below:
         flagfiles.give_file(values, path, tokens)
     if wants_help:
         print(_manual(values, introduction))
@@ -86,8 +85,8 @@ def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
     return values
 
 
-def _run_to_go_on_with(tokens: list[str]) -> str | None:
-    """The flagfile of the run that a command line evaluates, or goes on with, if it does."""
+def _existing_run(tokens: list[str]) -> str | None:
+    """The flagfile of the run that a command line evaluates or continues, if there is one."""
     logdir = os.path.expanduser(latest("logdir", "", tokens))
     if latest("mode", "train", tokens) == "eval":
         run_folder.check_has_model(logdir)
@@ -103,14 +102,14 @@ def _overwrites(tokens: list[str]) -> bool:
     """Whether a command line has --overwrite, as absl understands it."""
     values = flags.FlagValues()
     flagfiles.define_overwrite(values)
-    with contextlib.suppress(flags.Error, ValueError):  # Which one is wrong is said later.
+    with contextlib.suppress(flags.Error, ValueError):  # Wrong flags are reported later.
         values(["", *tokens], known_only=True)
         return values.overwrite
     return False
 
 
 def _manual(values: flags.FlagValues, introduction: str) -> str:
-    """An introduction, then the flags in their groups, with the defaults of the task's config."""
+    """The help: an introduction, then the flags by group, with the task config's defaults."""
     for name in values:
         if values[name].present:
             values.set_default(name, values[name].value)
@@ -118,5 +117,5 @@ def _manual(values: flags.FlagValues, introduction: str) -> str:
 
 
 def flags_of(argv: list[str]) -> dict[str, Any]:
-    """The settings and limits that a command line gives, by the names of their flags."""
+    """The settings and limits of a command line, by the names of their flags."""
     return flagfiles.settings_of(read(argv))

@@ -1,14 +1,14 @@
-"""What ends a run before its time."""
+"""Exceptions that end a run early."""
 
 from __future__ import annotations
 
 
 class BadInput(ValueError):
-    """A run cannot be made, or go on, with what the user gave; the message says why."""
+    """The user's input does not allow a run to start or continue; the message says why."""
 
 
 class StoppedBySignalError(Exception):
-    """Training was asked to end; `number` is the signal's."""
+    """A signal ended training; `number` is the signal's number."""
 
     def __init__(self, number: int, message: str):
         super().__init__(message)

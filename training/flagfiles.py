@@ -1,4 +1,4 @@
-"""Settings as absl flags, and flagfiles, which hold them."""
+"""Settings as absl flags, and files of such flags."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _PathParser(flags.ArgumentParser):
 
 
 def define(task_name: str | None) -> flags.FlagValues:
-    """Flags, not yet parsed: of all settings, of a task's limits, and those of one command."""
+    """Flags, not yet parsed, for all settings, a task's limits, and `OF_ONE_COMMAND`."""
     values = flags.FlagValues()
     where: dict[str, Any] = {"flag_values": values, "module_name": RUN}
     flags.DEFINE_enum("mode", "train", ["train", "eval"], "What to do.", **where)
@@ -53,14 +53,14 @@ def define_overwrite(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean(
         "overwrite",
         False,
-        "Start anew where --logdir holds a run already.",
+        "Start again from the beginning if --logdir holds a run already.",
         flag_values=values,
         module_name=RUN,
     )
 
 
 def limits_of(task_name: str) -> tuple[dataclasses.Field, ...]:
-    """The fields of a task, each of which is a flag."""
+    """The fields of a task; each is a flag."""
     return dataclasses.fields(task_class(task_name))
 
 
@@ -90,7 +90,7 @@ def _define_field(field: dataclasses.Field, group: str, values: flags.FlagValues
 
 
 def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[str]:
-    """Lets absl parse a command line without its program.
+    """Lets absl parse a command line, given without the program's name.
 
     Returns:
         The arguments that are not flags.
@@ -113,31 +113,31 @@ def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[s
 
 
 def give_file(values: flags.FlagValues, path: str, tokens: list[str]) -> None:
-    """Lets absl parse the tokens of a flagfile, in which all are flags."""
+    """Lets absl parse the tokens of a flagfile, which must all be flags."""
     left = give(values, tokens, f"{path}: ")
     if left:
         raise BadInput(f"{path}: {left[0]!r} is not a flag: flags begin with --.")
 
 
 def settings_of(values: flags.FlagValues) -> dict[str, Any]:
-    """The flags by their names, except those of one command."""
+    """The flags by their names, without `OF_ONE_COMMAND`."""
     everything = values.flag_values_dict()
     return {name: value for name, value in everything.items() if name not in OF_ONE_COMMAND}
 
 
 def read_tokens(path: str) -> list[str]:
-    """The flags in a file, and in those that it includes, each as it is written.
+    """The flags in a file and in the files that it includes, as they are written.
 
     Raises:
-        BadInput: It cannot be read.
+        BadInput: A file cannot be read.
     """
     complaints = io.StringIO()
     expanded = os.path.expanduser(path)
     try:
         if not os.path.exists(expanded):
             raise OSError("there is no such file")
-        with contextlib.redirect_stderr(complaints):  # Of a circle of files absl only complains.
-            # absl takes spaces from the beginning of a path.
+        with contextlib.redirect_stderr(complaints):  # absl only prints if a file includes itself.
+            # absl removes spaces at the beginning of a path.
             arguments = [f"--flagfile={os.path.abspath(expanded)}"]
             tokens = flags.FlagValues().read_flags_from_files(arguments)
         if complaints.getvalue():
@@ -148,7 +148,7 @@ def read_tokens(path: str) -> list[str]:
 
 
 def read(path: str) -> dict[str, Any]:
-    """The flags that a flagfile gives, the others with their defaults.
+    """All flags, with the values of a flagfile or else their defaults.
 
     Raises:
         BadInput: It cannot be read, or holds a flag that does not exist.
@@ -166,12 +166,12 @@ def task_in(tokens: list[str]) -> str | None:
 
 
 def written(values: Mapping[str, Any]) -> str:
-    """A flagfile that gives flags these values."""
+    """The text of a flagfile that gives flags these values."""
     return "".join(f"--{name}={value}\n" for name, value in values.items() if value is not None)
 
 
 def taken(name: str, tokens: list[str]) -> tuple[list[str | None], list[str]]:
-    """The values that a flag is given in a command line, and the command line without it."""
+    """The values of a flag on a command line, and the command line without that flag."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(
         f"--{name}", f"-{name}", action="append", nargs="?", default=[], dest="values"
@@ -181,6 +181,6 @@ def taken(name: str, tokens: list[str]) -> tuple[list[str | None], list[str]]:
 
 
 def latest(name: str, default: str, tokens: list[str]) -> str:
-    """The value that a flag has after a command line."""
+    """The last value of a flag on a command line, or the default."""
     values = [value for value in taken(name, tokens)[0] if value is not None]
     return [default, *values][-1]

@@ -1,4 +1,4 @@
-"""What settings make: the models, their optimizer, the strategy that shares batches."""
+"""Makes models, their optimizer and the distribution strategy from settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.task import Task
 from training.errors import BadInput
 from training.settings import MACHINE, MANN, NTM, Settings
 
-# Sequences that keep a core busy: of fewer, another core's help costs more than it saves.
+# The fewest sequences for which another core is worth its cost.
 _SMALLEST_PART = 8
 
 
@@ -25,7 +25,7 @@ def make_strategy(settings: Settings, logdir: str | None) -> Any:
     """The `tf.distribute` strategy that shares each batch between devices, or None.
 
     Raises:
-        BadInput: There is no such strategy here, or devices cannot have equal parts of a batch.
+        BadInput: The strategy does not work here, or a batch cannot be split into equal parts.
     """
     name = settings.distribution_strategy
     if name == "none":
@@ -54,20 +54,20 @@ def _multi_worker_strategy(logdir: str | None) -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         raise BadInput(
-            f"{flag} needs the environment variable TF_CONFIG, which names the addresses of all"
-            f" workers, and which of them this is: {' '.join(str(error).split())}"
+            f"{flag} needs the environment variable TF_CONFIG, with the addresses of all workers"
+            f" and the index of this one: {' '.join(str(error).split())}"
         ) from error
 
 
 def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]:
-    """The model from the task's inputs to the logits of its targets, and the same for training.
+    """The model from the task's inputs to logits, and a model with the same weights for training.
 
-    For training it is also told which steps matter (see `with_steps`), and is compiled. Both are
-    made in the scope of the strategy.
+    The model for training is compiled. Its second input says which steps matter (see `with_steps`).
+    Call this in the scope of the strategy.
 
     Args:
-        settings: The run's.
-        ends: Training steps, beside those of validations, at which a call of it has to end.
+        settings: The run's settings.
+        ends: Training steps at which a call of the training function must end, beside validations.
     """
     task = settings.made_task
     layers = make_layers(settings)
@@ -75,7 +75,7 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
     steps = keras.Input([None], name="steps")
     parts = parts_of_a_batch(settings, layers[0])
     in_training = [ntm_keras.SideBySide(layers[0], parts), *layers[1:]] if parts else layers
-    # Keras 2's LSTM takes truth values only.
+    # Keras 2's LSTM takes only booleans.
     mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
     outputs = answers(in_training, inputs, mask)
     trainer = (
@@ -84,8 +84,8 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
         else keras.Model([inputs, steps], outputs)
     )
     is_shared = tf.distribute.has_strategy()
-    # Several steps in one call: Keras takes milliseconds between two calls. Keras 3 cannot do it
-    # where a batch is shared.
+    # Several steps in one call, because Keras takes milliseconds between two calls. Keras 3 cannot
+    # do this if devices share a batch.
     steps_per_call = math.gcd(10, settings.steps, settings.validate_every, *ends)
     _compile(
         trainer,
@@ -98,13 +98,13 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
 
 
 def parts_of_a_batch(settings: Settings, layer: Any) -> int:
-    """Into how many parts a batch is split, each compiled by itself.
+    """How many parts `SideBySide` splits a batch into, to keep a CPU's cores busy.
 
-    Parts keep the cores of a CPU busy. 0: the whole training step is compiled, or nothing is.
+    0: no `SideBySide` is used.
     """
     if not settings.xla or not can_wrap(layer):
         return 0
-    if tf.distribute.has_strategy():  # A device has a part already; XLA cannot compile the sharing.
+    if tf.distribute.has_strategy():  # XLA cannot compile communication between devices.
         return 1
     if tf.config.list_physical_devices("GPU"):
         return 0
@@ -114,7 +114,7 @@ def parts_of_a_batch(settings: Settings, layer: Any) -> int:
 
 def cores() -> int:
     """How many of the CPU's cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux, where it may be bound to some of them.
+    if hasattr(os, "sched_getaffinity"):  # On Linux a process may be limited to some cores.
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -122,7 +122,7 @@ def cores() -> int:
 def make_layers(settings: Settings) -> list[Any]:
     """The layers from inputs to logits: a machine or LSTMs, then a projection.
 
-    The NTM has a projection of its own.
+    The NTM has its own projection.
     """
     output_width = settings.made_task.output_width
     if settings.model == "ntm":
@@ -152,7 +152,7 @@ def make_layers(settings: Settings) -> list[Any]:
 
 
 def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
-    """The logits that layers make of inputs, and of a mask of the steps that matter."""
+    """The logits that layers compute from inputs, given a mask of the steps that matter."""
     for layer in layers:
         has_time = not isinstance(layer, keras.layers.Dense)
         inputs = layer(inputs, mask=mask) if has_time else layer(inputs)
@@ -176,7 +176,7 @@ def make_optimizer(settings: Settings) -> Any:
 
 
 def weight_noise(settings: Settings) -> Any:
-    """The standard deviation of the noise on the weights, as a function of the step if it falls."""
+    """The standard deviation of the weight noise: a number, or a schedule if it falls."""
     if not settings.weight_noise_steps:
         return settings.weight_noise
     return keras.optimizers.schedules.PolynomialDecay(
@@ -185,11 +185,11 @@ def weight_noise(settings: Settings) -> Any:
 
 
 def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """A task's batches with, beside the inputs, the steps up to a sequence's last answer.
+    """A task's batches with a second input: 1 up to a sequence's last answer, then 0.
 
-    All sequences are padded to one length, for which the training step is compiled once. Under
-    Keras 3 the NTM layer ends its loop with the last step that matters to a batch. The steps are
-    numbers, 1 or 0, because Keras 3 cannot share truth values between devices.
+    All sequences are padded to one length, so that the training step is compiled once. Under Keras
+    3 the NTM layer ends its loop with the last step that matters in a batch. The second input holds
+    numbers because Keras 3 cannot share booleans between devices.
     """
 
     def add_steps(inputs, targets, mask):
@@ -204,7 +204,7 @@ def _compile(model: Any, task: Task, **arguments: Any) -> None:
 
 
 def make_evaluator(model: Any, task: Task) -> Any:
-    """The same model for data of many lengths: not under XLA, which compiles each length anew."""
+    """The same model without XLA, for many lengths: XLA would compile for each length again."""
     evaluator = keras.Model(model.inputs, model.outputs)
     _compile(evaluator, task, jit_compile=False)
     return evaluator

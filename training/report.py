@@ -1,4 +1,4 @@
-"""What a run says, in words and numbers."""
+"""What a run prints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from training.settings import Settings
 
 
 def print_about(task: Task) -> None:
-    """Says what the user's data is, if a task is made of it."""
+    """Prints what the user's data is, if the task needs any."""
     if task.about():
         print(task.about())
 
 
 def print_beginning(settings: Settings, logdir: str, step: int) -> None:
-    """Says what the data is, where the run is, from where it goes on, and when it ends."""
+    """Prints what the data is, where the run is, at which step it continues, and when it ends."""
     task = settings.made_task
     below = settings.solved_below or task.solved_below
     times = f" in {settings.solved_times} validations in a row" if settings.solved_times > 1 else ""
@@ -34,7 +34,7 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
 
 
 def print_end(result: dict[str, Any], logdir: str) -> None:
-    """Says what stands in result.json."""
+    """Prints the content of result.json."""
     found = ", ".join(f"{_title(name)} {value:.4f}" for name, value in measures(result).items())
     print(
         f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
@@ -45,7 +45,7 @@ def print_end(result: dict[str, Any], logdir: str) -> None:
 
 
 def where_to_look(logdir: str) -> str:
-    """Where the run is, and the command that shows it, beside others where it has neighbours."""
+    """Where the run is, and the TensorBoard command that shows it, with other runs if possible."""
     shown = "runs" if logdir.startswith(os.path.join("runs", "")) else logdir
     tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
     return (
@@ -54,13 +54,13 @@ def where_to_look(logdir: str) -> str:
 
 
 def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
-    """What is said of a run that a signal stopped, and the command with which it goes on.
+    """The message after a signal has stopped a run, with the command that continues it.
 
     Args:
-        signal: Its name.
+        signal: The signal's name.
         logdir: The run's folder.
-        made: The training steps that were made.
-        kept: The steps of its checkpoints.
+        made: The number of training steps so far.
+        kept: The steps of the run's checkpoints.
     """
     said = f"Stopped by {signal} after {made} steps."
     if not kept:
@@ -71,7 +71,7 @@ def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
 
 
 def measures(record: dict[str, Any]) -> dict[str, float]:
-    """The measures in what Keras evaluated, in a record of a size, or in a result."""
+    """The task's measures in Keras's results, in a record of eval.json, or in result.json."""
     others = {"loss", "share_without_error", "size", "sequences", "sequences_without_error"}
     others |= {"solved", "steps", "seconds", "flags"}
     return {name: value for name, value in record.items() if name not in others}

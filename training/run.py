@@ -1,4 +1,4 @@
-"""Trains a machine on a task, or measures one that was trained."""
+"""Trains a machine on a task, or evaluates a trained one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-import ntm_keras  # noqa: F401  registers what a saved model is made of
+import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
 from ntm_keras.keras_compat import keras, training_step
 from training import models, report, run_folder, tensorboard
@@ -30,8 +30,8 @@ from training.callbacks import (
 from training.errors import BadInput, StoppedBySignalError
 from training.settings import Settings
 
-# Sequences of a validation, and of each size measured while training: enough to see how a run goes.
-# What a run reports of itself at its end is measured on `eval_sequences`.
+# Sequences of a validation, and of each size measured during training: enough to watch a run. At
+# its end a run is measured on `eval_sequences`.
 _VALIDATION_SEQUENCES = 256
 _SIZE_SEQUENCES = 64
 _EVAL_BATCH_SIZE = 64
@@ -43,25 +43,25 @@ def train(
     overwrite: bool = False,
     started: float | None = None,
 ) -> dict[str, Any]:
-    """Trains until the task is solved or the steps are used up, and says how it went.
+    """Trains until the task is solved or all steps are done, and returns the results.
 
-    A run that is in the folder already goes on from its last checkpoint. Ctrl-C and SIGTERM are
-    caught while it trains. The seeds of Python, NumPy and TensorFlow are set.
+    If the folder holds a run, it continues from its last checkpoint. Ctrl-C and SIGTERM are caught
+    during training. The seeds of Python, NumPy and TensorFlow are set.
 
     Args:
-        settings: The run's.
+        settings: The run's settings.
         logdir: The run's folder. Default: a new one, `runs/TASK/DATE-TIME`.
-        overwrite: Whether to start anew if the folder holds a run.
-        started: When the clock of the run began, by `time.perf_counter`. Default: now.
+        overwrite: Whether to start from the beginning if the folder holds a run.
+        started: The run's start, by `time.perf_counter`. Default: now.
 
     Returns:
-        The content of result.json: whether the task was `solved`, the `steps`, the `sequences` and
-        the `seconds` that it took, the task's measures on fresh sequences, and the `flags`.
+        The content of result.json: whether the task was `solved`, the `steps`, `sequences` and
+        `seconds` of training, the task's measures on fresh sequences, and the `flags`.
 
     Raises:
-        ValueError: The run cannot be made, or go on, in this folder; or the loss became NaN or
+        ValueError: The run cannot start or continue in this folder; or the loss became NaN or
             infinite.
-        StoppedBySignalError: A signal stopped it, and its state was kept.
+        StoppedBySignalError: A signal stopped training; a checkpoint was written.
 
     Example:
 
@@ -83,7 +83,7 @@ def train(
 
 
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
-    """Makes sure that the folder holds this run or none, and writes what the run is."""
+    """Checks that the folder holds this run or none, and writes the run's flags and data names."""
     if overwrite:
         run_folder.clear(logdir)
     if run_folder.is_run(logdir):
@@ -102,7 +102,7 @@ def _help_to_train(
     strategy: tf.distribute.Strategy,
     started: float,
 ) -> dict[str, Any]:
-    """What all workers except the first do: the same, in a folder that is then thrown away."""
+    """Trains as a worker other than the first: in a temporary folder, without output."""
     if not overwrite:
         run_folder.check_data(logdir, settings.made_task.data_names())
     print(f"Worker {strategy.cluster_resolver.task_id} of the run in {logdir}.", flush=True)
@@ -119,7 +119,7 @@ def _help_to_train(
 def _train(
     settings: Settings, logdir: str, strategy: tf.distribute.Strategy | None, started: float
 ) -> dict[str, Any]:
-    """Trains in a folder that is this process's own; writes and returns the result."""
+    """Trains in a claimed folder; writes and returns the result."""
     task = settings.made_task
     _warn_of_small_memory(settings)
     keras.utils.set_random_seed(settings.seed)
@@ -135,7 +135,7 @@ def _train(
     used = RunCallbacks.make(settings, logdir, model, trainer, test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
     is_over = step >= settings.steps
-    # Where an epoch was interrupted there was no validation, and it is brought to its end.
+    # After a whole epoch the task may be solved already. An interrupted epoch is finished first.
     if step and not is_over and step % settings.validate_every == 0:
         with used.averaged():
             is_over = used.stop.is_solved(step)
@@ -153,7 +153,7 @@ def _train(
 
 
 def _warn_of_small_memory(settings: Settings) -> None:
-    """Says which sequences hold more vectors than the memory has locations."""
+    """Warns if sequences hold more vectors than the memory has locations."""
     task = settings.made_task
     sizes = [(f"of size {written}", size) for written, size in settings.sizes()]
     for name, size in [("in training", task.largest_size), *sizes]:
@@ -169,13 +169,13 @@ def _warn_of_small_memory(settings: Settings) -> None:
 def _restore(
     settings: Settings, logdir: str, checkpoints: Checkpoints, trainer: keras.Model
 ) -> int:
-    """Goes back to the last checkpoint; returns its step, 0 where a run is new."""
+    """Restores the last checkpoint and returns its step; 0 for a new run."""
     try:
         step = checkpoints.restore(trainer)
     except OSError as error:
         raise BadInput(f"{error}.") from error
     except ValueError as error:
-        raise BadInput(f"{error}; --overwrite starts anew.") from error
+        raise BadInput(f"{error}; --overwrite starts from the beginning.") from error
     tensorboard.forget_events_after(logdir, step)
     if not step:
         tensorboard.write_settings(logdir, settings.as_flags())
@@ -189,13 +189,13 @@ def _fit(
     used: RunCallbacks,
     logs: list[keras.callbacks.Callback],
 ) -> None:
-    """Trains on; says what to do where training ends before its time."""
+    """Trains; if training ends early, the exception says what to do."""
     on_signal = StopOnSignal(used.save)
     try:
         _fit_epochs(settings, trainer, used, used.in_order(settings.steps, logs, on_signal))
     except NonFiniteLossError as error:
         kept = os.path.exists(os.path.join(logdir, "model.keras"))
-        before = f" The model before is in {logdir}." if kept else ""
+        before = f" The last saved model is in {logdir}." if kept else ""
         raise BadInput(
             f"{error}.{before} Try a smaller --learning_rate or a --clip_norm."
         ) from error
@@ -224,7 +224,7 @@ def _fit_epochs(
     epochs = math.ceil(settings.steps / settings.validate_every)
     step = training_step(trainer)
     while True:
-        # An epoch ends with a validation; one that was interrupted is brought to its end first.
+        # An epoch ends with a validation. An interrupted epoch is finished first.
         epoch, done = divmod(step, settings.validate_every)
         batches = task.training(settings.batch_size, seed, step, settings.mix_lengths)
         trainer.fit(
@@ -247,7 +247,7 @@ def _fit_epochs(
 def _logs(
     settings: Settings, logdir: str, evaluator: keras.Model
 ) -> list[keras.callbacks.Callback]:
-    """What writes for TensorBoard while a run trains: scalars and images."""
+    """The callbacks that write scalars and images for TensorBoard during training."""
     train_log, validation_log = (os.path.join(logdir, name) for name in ("train", "validation"))
     data = [(size, each.cache()) for size, each in _evaluation_data(settings, _SIZE_SEQUENCES)]
     (inputs, steps), targets, mask = next(iter(models.with_steps(data[0][1])))
@@ -273,7 +273,7 @@ def _result(
 ) -> dict[str, Any]:
     """The content of result.json."""
     task = settings.made_task
-    # Training may go on to less than the task asks for; that is not asked of its end.
+    # --solved_below may be stricter than the task: the result need only meet the task's limit.
     below = max(settings.solved_below or 0, task.solved_below)
     return {
         "solved": found[task.solved_measure] < below,
@@ -286,18 +286,18 @@ def _result(
 
 
 def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, Any]]:
-    """Measures a trained machine at every size, and shows one example.
+    """Measures a trained machine at every size, and prints one example.
 
     Args:
-        settings: The run's; `eval_sizes` and `eval_sequences` may be others.
+        settings: The run's settings; `eval_sizes` and `eval_sequences` may differ.
         logdir: The run's folder.
 
     Returns:
-        The content of eval.json: for every size a record with the `size`, how many `sequences` it
-        was measured on, the task's measures, and how many `sequences_without_error` there were.
+        The content of eval.json: for every size a record with the `size`, the number of `sequences`
+        measured, the task's measures, and the number of `sequences_without_error`.
 
     Raises:
-        ValueError: The folder does not hold a trained machine of this run, or it is damaged.
+        ValueError: The folder does not hold a trained machine of this run, or a file is damaged.
     """
     folder = os.path.expanduser(logdir)
     run_folder.check_has_model(folder)
@@ -321,12 +321,12 @@ def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, An
 def _load_model(path: str) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Of a damaged file Keras raises whatever its parts raise.
+    except Exception as error:  # Keras raises many kinds for a damaged file.
         raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
 def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.data.Dataset]]:
-    """At least so many sequences of every size to evaluate at: (size, dataset)."""
+    """For every size to evaluate at, (size, dataset) with at least this many sequences."""
     batch_size = min(sequences, _EVAL_BATCH_SIZE)
     return [
         (written, settings.made_task.evaluation(size, sequences, batch_size, settings.seed))
@@ -337,7 +337,7 @@ def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.d
 def _measure(
     evaluator: keras.Model, data: list[tuple[str, tf.data.Dataset]]
 ) -> list[dict[str, Any]]:
-    """What a model costs and how often it errs, at every size: the records of eval.json."""
+    """A model's measures at every size: the records of eval.json."""
     records = []
     for written, dataset in data:
         found = evaluator.evaluate(dataset, verbose=0, return_dict=True)

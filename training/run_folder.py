@@ -1,4 +1,4 @@
-"""The folder of a run: who writes into it, and what is in it."""
+"""The folder of a run: its files, and who may write them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ from typing import Any
 from training import flagfiles
 from training.errors import BadInput
 
-# The files of a run's flags and of the names of its data, in its folder, and what else lies there
-# beside event files.
+# The files in a run's folder, beside checkpoints and event files.
 SETTINGS = "flags.cfg"
 DATA_NAMES = "data_names.json"
 OUTPUTS = ("model.keras", "best.keras", "result.json", "eval.json")
 
 PRETRAINED = pathlib.Path(os.path.realpath(__file__)).parent.parent / "pretrained"
 
-# What may change when a run goes on: how long, how often looked at, measured on what, and where its
-# data lies.
+# The flags that may change when a run continues.
 _MAY_CHANGE = {
     "steps",
     "solved_below",
@@ -44,10 +42,10 @@ def is_run(logdir: str) -> bool:
 
 
 def check_may_train(logdir: str, overwrite: bool) -> None:
-    """Refuses a folder that is not to be trained in.
+    """Refuses a folder in which a run must not train.
 
     Raises:
-        BadInput: It is one of the project's own, or holds files of a run that cannot go on.
+        BadInput: The folder belongs to the project, or holds files of a run that cannot continue.
     """
     if logdir and pathlib.Path(os.path.realpath(logdir)).is_relative_to(PRETRAINED):
         raise BadInput(
@@ -58,15 +56,15 @@ def check_may_train(logdir: str, overwrite: bool) -> None:
     if found and not overwrite and not (is_run(logdir) and _holds(logdir, "checkpoints")):
         raise BadInput(
             f"--logdir={logdir} holds {found[0]}, but no run to go on with. "
-            "Give another folder, or --overwrite to start anew."
+            "Give another folder, or --overwrite to start from the beginning."
         )
 
 
 def check_has_model(logdir: str) -> None:
-    """Refuses a folder in which there is nothing to measure.
+    """Refuses a folder without a model to measure.
 
     Raises:
-        BadInput: It does not hold a run, or the run has not saved a model yet.
+        BadInput: The folder does not hold a run, or the run has not saved a model yet.
     """
     if not is_run(logdir):
         raise BadInput(f"--mode=eval needs the folder of a run. Received: --logdir={logdir}")
@@ -77,15 +75,15 @@ def check_has_model(logdir: str) -> None:
 
 
 def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
-    """Refuses flags that would make another run of the one in a folder.
+    """Refuses flags that contradict the run in a folder.
 
     Args:
         logdir: The run's folder.
         now: The flags by their names, as `Settings.as_flags` gives them.
-        mode: "train" or "eval": what is to be done with the run.
+        mode: "train" or "eval".
 
     Raises:
-        BadInput: Flags differ from the run's that may not change.
+        BadInput: A flag that must not change differs from the run's.
     """
     then = flagfiles.read(os.path.join(logdir, SETTINGS))
     contradictions = [
@@ -97,7 +95,7 @@ def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
         advice = (
             "It is measured with its own flags."
             if mode == "eval"
-            else "Give another folder, or --overwrite to start anew."
+            else "Give another folder, or --overwrite to start from the beginning."
         )
         raise BadInput(
             f"--logdir={logdir} holds another run: {', '.join(contradictions)}. {advice}"
@@ -105,7 +103,7 @@ def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
 
 
 def check_steps(logdir: str, steps: int) -> None:
-    """Refuses fewer steps than the run has made."""
+    """Refuses fewer steps than the run has made already."""
     kept = kept_steps(logdir)
     if kept and kept[-1] > steps:
         raise BadInput(f"--steps={steps}: the run in {logdir} has made {kept[-1]}.")
@@ -116,7 +114,7 @@ def _holds(logdir: str, name: str) -> bool:
 
 
 def make_new(task_name: str) -> str:
-    """Makes a folder for a run that no other has: runs/TASK/DATE-TIME.
+    """Makes a new folder for a run: runs/TASK/DATE-TIME.
 
     Raises:
         BadInput: It cannot be made.
@@ -137,19 +135,19 @@ def make_new(task_name: str) -> str:
 
 @contextlib.contextmanager
 def claim(logdir: str) -> Iterator[None]:
-    """Makes the folder if need be. Within, nobody else can train in it.
+    """A context in which no other process can train in the folder; makes it if necessary.
 
     Raises:
-        BadInput: Another process does, or the folder cannot be written.
+        BadInput: Another process trains in it, or the folder cannot be written.
     """
-    import fcntl  # Windows has none; there train.py can show its help, and evaluate.
+    import fcntl  # Windows lacks it: there train.py can only show its help and evaluate.
 
     try:
         os.makedirs(logdir, exist_ok=True)
         lock = open(os.path.join(logdir, "lock"), "a+", encoding="utf-8")
     except OSError as error:
         raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
-    with lock:  # The system gives the lock back when the process ends, however it ends.
+    with lock:  # The system releases the lock when the process ends, however it ends.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             lock.truncate(0)
@@ -203,7 +201,7 @@ def write(logdir: str, name: str, text: str) -> None:
 
 
 def write_settings(logdir: str, flags: Mapping[str, Any]) -> None:
-    """Writes the flags, as a flagfile that makes the same run."""
+    """Writes the flags as a flagfile, which repeats the run."""
     write(logdir, SETTINGS, flagfiles.written(flags))
 
 
@@ -213,10 +211,10 @@ def write_json(logdir: str, name: str, content: Any) -> None:
 
 
 def last_step(logdir: str) -> int:
-    """The step at which the run ended; 0 while it has not.
+    """The step at which the run ended; 0 if it has not ended yet.
 
     Raises:
-        BadInput: Its result.json is damaged.
+        BadInput: The run's result.json is damaged.
     """
     path = pathlib.Path(logdir, "result.json")
     if not path.exists():
@@ -228,7 +226,7 @@ def last_step(logdir: str) -> int:
 
 
 def check_data(logdir: str, names: dict[str, list[str]]) -> None:
-    """Refuses other data than the run's: it might be measured on what it was trained with.
+    """Refuses data that the run was not trained with: a test might use its training data.
 
     Args:
         logdir: The run's folder.
@@ -241,26 +239,27 @@ def check_data(logdir: str, names: dict[str, list[str]]) -> None:
     if not names or not path.exists():
         return
     try:
-        of_run = json.loads(path.read_text(encoding="utf-8"))
+        run_names = json.loads(path.read_text(encoding="utf-8"))
         for part, now in names.items():
-            then = of_run[part]
-            changes = _told("missing", set(then) - set(now)) + _told("new", set(now) - set(then))
+            then = run_names[part]
+            changes = _listed("missing", set(then) - set(now))
+            changes += _listed("new", set(now) - set(then))
             if changes:
                 raise BadInput(
                     f"The run in {logdir} has other data for {part}, named in {path}:"
-                    f" {', and '.join(changes)}. Give it its own, or begin another run."
+                    f" {', and '.join(changes)}. Give the run its own data, or begin another run."
                 )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is not what a run writes: {error!r}") from error
 
 
-def _told(what: str, names: set[str]) -> list[str]:
-    """How many names there are and the first few of them; empty if there are none."""
+def _listed(what: str, names: set[str]) -> list[str]:
+    """The number of names and the first few; empty if there are no names."""
     first = ", ".join(sorted(names)[:3])
     return [f"{len(names)} are {what} ({first}{', ..' if len(names) > 3 else ''})"] if names else []
 
 
 def write_data_names(logdir: str, names: dict[str, list[str]]) -> None:
-    """Writes `Task.data_names`, if there are any."""
+    """Writes `Task.data_names`, if there are names."""
     if names:
         write(logdir, DATA_NAMES, json.dumps(names, indent=1) + "\n")

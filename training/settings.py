@@ -1,6 +1,6 @@
-"""The settings of a run; each is a flag of train.py too.
+"""The settings of a run; each is also a flag of train.py.
 
-Nothing here imports TensorFlow: a wrong setting is refused at once.
+Nothing here imports TensorFlow, so that a wrong setting is reported at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tasks.fields import checked, choice, limit, number, switch, text
 from tasks.task import Task
 from training.errors import BadInput
 
-# The groups of settings, as the manual shows them. A task's limits are in a group of their own.
+# The groups of settings, as --help shows them. A task's limits have their own group.
 GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
     "Run",
     "Training",
@@ -34,14 +34,13 @@ _MANY = 10**9
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All that makes a run what it is.
+    """All settings of a run.
 
-    Every field is a flag of train.py, and has its default. `task` is the name of a task, with the
-    task's own limits, or a task that was made with others. Configs are not read: they belong to
-    the command line.
+    Every field is also a flag of train.py, with the same default. `task` is the name of a task, or
+    a task object with other limits. Configs are not read: only the command line uses them.
 
     Raises:
-        ValueError: A setting is not what it may be, or does not fit another one.
+        ValueError: A setting is not allowed, or does not fit another one.
 
     Example:
 
@@ -63,14 +62,14 @@ class Settings:
     )
     checkpoint_seconds: float = number(
         30.0,
-        "The least time between two checkpoints. One is written after a validation, and at the "
-        "end.",
+        "The least number of seconds between two checkpoints. They are written after a validation "
+        "and at the end.",
         *_AT_LEAST_0,
         group=RUN,
     )
     seed: int = limit(
         0,
-        "Where weights and sequences come from: runs of the same seed are the same.",
+        "Seed of the weights and sequences: runs with the same seed are the same.",
         at_least=0,
         at_most=2**31 - 1,
         group=RUN,
@@ -78,28 +77,27 @@ class Settings:
 
     steps: int = limit(
         20000,
-        "The most training steps; a solved task ends it sooner.",
+        "The most training steps; training ends sooner if the task is solved.",
         at_most=_MANY,
         group=TRAINING,
     )
     batch_size: int = limit(32, "Sequences of a training step.", group=TRAINING)
     optimizer: str = choice(
         ["adam", "rmsprop"],
-        "adam; or rmsprop as Graves (2013) has it: centred, decay 0.95, momentum 0.9, epsilon "
-        "1e-4.",
+        "adam; or rmsprop as in Graves (2013): centred, decay 0.95, momentum 0.9, epsilon 1e-4.",
         group=TRAINING,
     )
     learning_rate: float = number(1e-3, "The optimizer's.", *_ABOVE_0, group=TRAINING)
     adam_epsilon: float = number(
         1e-7,
-        "Adam's epsilon: where gradients have become smaller than it, steps become smaller too.",
+        "Adam's epsilon: gradients smaller than this lead to smaller steps.",
         *_ABOVE_0,
         group=TRAINING,
     )
     ema_momentum: float = number(
         0.0,
-        "Average the weights over the steps with this momentum; the averages are what is "
-        "validated, saved and measured. 0: do not.",
+        "Average the weights over the steps with this momentum; the averages are validated, saved "
+        "and measured. 0: do not.",
         "at least 0 and less than 1",
         lambda value: 0 <= value < 1,
         group=TRAINING,
@@ -118,16 +116,16 @@ class Settings:
     )
     weight_noise: float = number(
         0.0,
-        "Standard deviation of noise on the weights, drawn anew in every training step; 0: none.",
+        "Standard deviation of noise on the weights, new in every training step; 0: none.",
         *_AT_LEAST_0,
         group=TRAINING,
     )
     weight_noise_end: float = number(
-        0.0, "What --weight_noise falls to, evenly.", *_AT_LEAST_0, group=TRAINING
+        0.0, "The value to which --weight_noise falls, linearly.", *_AT_LEAST_0, group=TRAINING
     )
     weight_noise_steps: int = limit(
         0,
-        "The step by which the noise has fallen to --weight_noise_end; 0: it stays as it is.",
+        "The step at which the noise reaches --weight_noise_end; 0: it does not change.",
         at_least=0,
         at_most=_MANY,
         group=TRAINING,
@@ -137,13 +135,13 @@ class Settings:
     )
     validate_every: int = limit(
         100,
-        "Training steps between two validations; the run is saved then, if it is time.",
+        "Training steps between two validations; checkpoints are written after a validation.",
         at_most=_MANY,
         group=TRAINING,
     )
     solved_below: float | None = number(
         None,
-        "End training when the task's measure (of copy wrong bits a sequence) is below this, in "
+        "End training when the task's measure (for copy, wrong bits per sequence) is below this in "
         "validation and on fresh sequences. (default: the task's)",
         *_ABOVE_0,
         group=TRAINING,
@@ -157,9 +155,9 @@ class Settings:
     xla: bool = switch(True, "Whether to compile the training step.", group=TRAINING)
     distribution_strategy: str = choice(
         ["none", "mirrored", "multi_worker_mirrored"],
-        "Which devices share a batch. none: one; mirrored: all GPUs of the machine, or, where it "
-        "has none, its logical CPU devices; multi_worker_mirrored: those of the workers that the "
-        "environment variable TF_CONFIG names, each with the same command and --logdir (Keras 2).",
+        "Which devices share a batch. none: one device; mirrored: all GPUs of the machine or, "
+        "without a GPU, its logical CPU devices; multi_worker_mirrored: the workers in the "
+        "environment variable TF_CONFIG, each with the same command and --logdir (Keras 2 only).",
         group=TRAINING,
     )
 
@@ -168,8 +166,8 @@ class Settings:
     memory_vector_dim: int = limit(20, "Width of a location.", group=MACHINE)
     controller: str = choice(
         ["lstm", "counting_lstm", "feedforward", "rnn"],
-        "The network at the machine's centre; counting_lstm: hard gates, and a carry that adds up "
-        "what comes in as it is.",
+        "The machine's controller. counting_lstm: an LSTM with hard gates and a carry that can "
+        "count.",
         group=MACHINE,
     )
     controller_layers: int = limit(1, "Layers of the controller.", group=MACHINE)
@@ -187,7 +185,7 @@ class Settings:
     )
     weighting_initializer: str = choice(
         ["spread", "focused"],
-        "Where the heads' learned initial weightings begin: anywhere, or on the first location.",
+        "The heads' initial weightings before training: random, or on the first location.",
         group=NTM,
     )
     output_source: str = choice(
@@ -195,21 +193,21 @@ class Settings:
     )
     write_order: str = choice(
         ["sequential", "simultaneous"],
-        "Whether write heads erase and add one after another, or all erase before all add.",
+        "Whether write heads erase and add one after another, or all erase, then all add.",
         group=NTM,
     )
 
     head_num: int = limit(4, "Number of heads, each of which reads and writes.", group=MANN)
     gamma: float = number(
         0.95,
-        "What is left of a location's usage after a step, from 0 to 1.",
+        "The factor by which a location's usage decays in a step, from 0 to 1.",
         "from 0 to 1",
         lambda value: 0 <= value <= 1,
         group=MANN,
     )
     k_strategy: str = choice(
         ["separate", "summary"],
-        "Whether what is written is a vector of its own, or the key.",
+        "Whether the add vector is separate from the key, or is the key.",
         group=MANN,
     )
     learned_key_strength: bool = switch(
@@ -222,7 +220,7 @@ class Settings:
     lstm_units: int = limit(256, "Width of a layer.", group=LSTM)
 
     eval_sizes: str | None = text(
-        "Sizes to measure at, with commas between, in the task's notation. (default: the task's)",
+        "Sizes to measure at, separated by commas, in the task's notation. (default: the task's)",
         default=None,
         group=EVALUATION,
     )
@@ -276,16 +274,16 @@ class Settings:
 
     @functools.cached_property
     def made_task(self) -> Task:
-        """The task itself, also where `task` is a name."""
+        """The task object, also if `task` is a name."""
         return self.task if isinstance(self.task, Task) else task_class(self.task)()
 
     @property
     def task_name(self) -> str:
-        """The task's name, also where `task` is the task itself."""
+        """The task's name, also if `task` is an object."""
         return name_of(self.made_task)
 
     def sizes(self) -> list[tuple[str, Any]]:
-        """The sizes to evaluate at, as they were written and as the task means them."""
+        """The sizes to evaluate at: each as text and as `Task.parse_size` returns it."""
         text = self.made_task.default_eval_sizes if self.eval_sizes is None else self.eval_sizes
         try:
             return self.made_task.sizes(text)

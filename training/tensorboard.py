@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard beside its callbacks, and takes back when it goes on."""
+"""What a run writes for TensorBoard outside its callbacks, and removes when it continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from training.errors import BadInput
 
 
 def write_settings(logdir: str, flags: dict[str, Any]) -> None:
-    """Writes the flags and the command line: as text, and as hparams, which compare runs."""
+    """Writes the flags and the command line as text, and the flags as hparams, to compare runs."""
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in flags.items()]
     command = shlex.join(["python", *sys.argv])
@@ -34,7 +34,7 @@ def write_settings(logdir: str, flags: dict[str, Any]) -> None:
 
 
 def at_size(record: dict[str, Any]) -> dict[str, float]:
-    """The measures of a record by their tags: a chart for each, a line in it for each size."""
+    """A record's measures by their tags, `MEASURE_at_size/SIZE`."""
     found = {**report.measures(record), **report.share_without_error(record)}
     return {f"{name}_at_size/{record['size']}": value for name, value in found.items()}
 
@@ -61,13 +61,13 @@ def write_evaluation(
 
 
 def forget_events_after(logdir: str, step: int) -> None:
-    """Takes out of the event files what a run wrote after the step from which it goes on.
+    """Removes from the event files what the run wrote after this step.
 
     Raises:
         BadInput: The files cannot be written.
     """
     for folder in (pathlib.Path(logdir, name) for name in ("train", "validation")):
-        for unfinished in folder.glob("*.part"):  # Of a process that was killed while it did this.
+        for unfinished in folder.glob("*.part"):  # Left by a killed process.
             unfinished.unlink()
         for path in folder.glob("events.*"):
             try:
@@ -78,7 +78,7 @@ def forget_events_after(logdir: str, step: int) -> None:
 
 def _forget_after(path: pathlib.Path, step: int) -> None:
     records = []
-    # A run that was killed leaves a record half written.
+    # A killed run leaves an incomplete record.
     with contextlib.suppress(tf.errors.DataLossError):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             records.append(record)

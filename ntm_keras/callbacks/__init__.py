@@ -1,4 +1,4 @@
-"""Callbacks for `model.fit` that Keras does not have, under Keras 2 and Keras 3."""
+"""Callbacks for `model.fit`, under Keras 2 and Keras 3, that Keras itself does not have."""
 
 from ntm_keras.callbacks.averages import SwapAveragedWeights
 from ntm_keras.callbacks.checkpoints import Checkpoints

@@ -11,13 +11,13 @@ from ntm_keras.keras_compat import keras
 
 
 class SwapAveragedWeights(keras.callbacks.Callback):
-    """Gives the model the averaged weights between two epochs: to validate, to save, to draw.
+    """Gives the model the averaged weights between epochs: to validate, to save, to draw.
 
-    The model's optimizer must average them (`use_ema=True`). This callback has to come before the
-    callbacks that are to see the averages. After training the model keeps the averages.
+    The model's optimizer must average them (`use_ema=True`). Put this callback before the callbacks
+    that use the averages. After training the model keeps the averages.
 
     Raises:
-        ValueError: When training begins: the optimizer does not average.
+        ValueError: When training begins: the optimizer does not average the weights.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._own_weights = []
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        use_ema = getattr(optimizer, "use_ema", None)  # Keras 2's oldest optimizers have none.
+        use_ema = getattr(optimizer, "use_ema", None)  # Keras 2's legacy ones lack it.
         if not use_ema:
             raise ValueError(
                 "The model's optimizer must average the weights: use_ema=True. "
@@ -56,7 +56,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """A context in which the model has its own weights."""
+        """A context in which the model has the weights that are trained."""
         were_shown = bool(self._own_weights)
         self.hide()
         try:
@@ -66,7 +66,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
                 self._show()
 
     def hide(self) -> None:
-        """Gives the model its own weights, to be trained on."""
+        """Gives the model back the weights that are trained."""
         for weight, value in zip(self.model.trainable_variables, self._own_weights):
             weight.assign(value)
         self._own_weights = []

@@ -1,4 +1,4 @@
-"""Checkpoints of a whole training, from which it goes on as if it had never stopped."""
+"""Checkpoints of a training, from which it continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ from ntm_keras.keras_compat import (
     variables_of,
 )
 
-# How many states are kept.
+# How many checkpoints are kept.
 _KEPT = 3
 
 # The name of a variable in a TensorFlow checkpoint.
 _KEY = "variables/{}/.ATTRIBUTES/VARIABLE_VALUE"
 
-# The files of a state, whole or unfinished: TensorFlow's, and the digests.
+# The files of a checkpoint, finished or not: TensorFlow's, and the digest file.
 _FILE = re.compile(r"(step-\d{9,})(_temp|\.(data-|index|part|sha256))")
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps the latest three states of a training on the disk.
+    """Keeps the latest three checkpoints of a training on the disk.
 
-    A state is all variables of the model and of its optimizer, the states of stateful layers, and
-    the variables that are given. It is a TensorFlow checkpoint, `step-N.index` and
-    `step-N.data-..`, which `tf.train.load_checkpoint` reads, and beside it `step-N.sha256` with the
-    digests of these files, as `sha256sum` writes them. The digest file is written last: without it,
-    or where it does not fit, a state does not count.
+    A checkpoint holds all variables of the model and its optimizer, the states of stateful layers,
+    and the given variables. TensorFlow writes it as `step-N.index` and `step-N.data-..`, which
+    `tf.train.load_checkpoint` reads. A third file, `step-N.sha256`, holds the digests of these, as
+    `sha256sum` writes them. It is written last: a checkpoint without it does not count, nor does
+    one with wrong digests.
 
-    Keras 2's `Dropout` draws from TensorFlow's own generator, which cannot be kept, unless
+    Keras 2's `Dropout` draws from TensorFlow's global generator, which cannot be saved, unless
     `tf.keras.backend.experimental.enable_tf_random_generator()` was called before it was made.
 
-    It has to come after the callbacks whose variables it keeps.
+    Put this callback after the callbacks whose variables it keeps.
 
     Args:
         folder: Where to write.
         variables: More variables to keep, by their names.
-        averages: The training's `SwapAveragedWeights`, if there is one: the weights are kept, not
-            their averages.
-        seconds: The least time between two states. One is written at the end of an epoch, and of
-            training.
+        averages: The training's `SwapAveragedWeights`, if there is one. The trained weights are
+            kept, not their averages.
+        seconds: The least time between two checkpoints. They are written at the end of an epoch and
+            at the end of training.
 
     Raises:
         ValueError: `seconds` is not a number of at least 0. When training begins: the folder has a
-            state of a later step, and it was not restored.
-        OSError: In training, when a state cannot be written.
+            checkpoint of a later step, which was not restored.
+        OSError: In training, when a checkpoint cannot be written.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class Checkpoints(keras.callbacks.Callback):
         self._averages = averages
         self._seconds = validation.number("seconds", seconds, at_least=0)
         self._written_at = -math.inf
-        self._step: int | None = None  # Of the last state that was written or read.
+        self._step: int | None = None  # Of the last checkpoint written or read.
 
     def on_train_begin(self, logs=None):
         self._folder.mkdir(parents=True, exist_ok=True)
         finished = _finished(self._folder)
         if self._step is None and finished and _step(finished[-1]) > training_step(self.model):
             raise ValueError(
-                "Argument `folder` must not have a state of a later step, unless it was restored."
-                f" Received: folder={str(self._folder)!r}, which has one of step"
+                "Argument `folder` must not have a checkpoint of a later step, unless it was"
+                f" restored. Received: folder={str(self._folder)!r}, which has one of step"
                 f" {_step(finished[-1])}"
             )
 
@@ -98,10 +98,10 @@ class Checkpoints(keras.callbacks.Callback):
         self.write()
 
     def write(self) -> None:
-        """Writes the state as it is now, if it is a later one, and removes the oldest.
+        """Writes a checkpoint, unless this step has one, and removes the oldest.
 
         Raises:
-            OSError: It cannot be written. The states before stay.
+            OSError: It cannot be written. The earlier checkpoints stay.
         """
         step = training_step(self.model)
         if step == self._step:
@@ -126,8 +126,8 @@ class Checkpoints(keras.callbacks.Callback):
         unfinished.replace(path.with_suffix(".sha256"))
 
     def _remove(self, name: str) -> None:
-        """Removes the files of a state, the digest file first: without it the state is void."""
-        files = [file for file in self._folder.iterdir() if _name_of_state(file) == name]
+        """Removes a checkpoint, the digest file first: without it a checkpoint does not count."""
+        files = [file for file in self._folder.iterdir() if _checkpoint_name(file) == name]
         for file in sorted(files, key=lambda file: file.suffix != ".sha256"):
             if file.is_dir():
                 shutil.rmtree(file, ignore_errors=True)
@@ -137,21 +137,21 @@ class Checkpoints(keras.callbacks.Callback):
     def _remove_unfinished(self) -> None:
         finished = {path.stem for path in _finished(self._folder)}
         files = self._folder.iterdir() if self._folder.is_dir() else ()
-        for name in {_name_of_state(file) for file in files} - finished - {""}:
+        for name in {_checkpoint_name(file) for file in files} - finished - {""}:
             self._remove(name)
 
     def restore(self, model: keras.Model) -> int:
-        """Gives a compiled model and the given variables the latest state that is whole.
+        """Restores a compiled model and the given variables from the latest whole checkpoint.
 
-        A damaged one is named in a warning, and the one before it is taken. One that an earlier
-        version wrote is taken too; a warning names what it does not have.
+        Damaged checkpoints are skipped, with a warning. A checkpoint of an earlier version may lack
+        variables; a warning names them.
 
         Returns:
-            The training step of the state; 0 if there is none.
+            The training step of the checkpoint; 0 if there is none.
 
         Raises:
-            OSError: A state cannot be read.
-            ValueError: All states are damaged; or the latest belongs to another model, or to
+            OSError: A checkpoint cannot be read.
+            ValueError: All checkpoints are damaged; or the latest belongs to another model or to
                 another Keras; or the model was not compiled.
         """
         if getattr(model, "optimizer", None) is None:
@@ -179,7 +179,7 @@ class Checkpoints(keras.callbacks.Callback):
                     variables += others
                 elif others:
                     names = ", ".join(variable.name for variable in others)
-                    said = f"the checkpoint {path} is an earlier version's: it has no {names}"
+                    said = f"the checkpoint {path} is from an earlier version: it has no {names}"
                     warnings.warn(said, stacklevel=3)
                 difference = _difference(kept, self._not_given(variables))
                 if difference:
@@ -197,7 +197,7 @@ class Checkpoints(keras.callbacks.Callback):
             raise OSError(f"{path} cannot be read: {reason(error)}") from error
 
     def _others(self) -> list[tf.Variable]:
-        """The variables to keep beside the model's, the optimizer's and the given ones."""
+        """The variables to keep that are not the model's, the optimizer's or given ones."""
         return list(self._not_given(other_variables_of(self.model)).values())
 
     def _not_given(self, variables: list[tf.Variable]) -> dict[str, tf.Variable]:
@@ -215,9 +215,10 @@ class Checkpoints(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def _as_tensorflow_reads(path: pathlib.Path) -> Iterator[str]:
-    """A path by which TensorFlow reads a checkpoint: it takes the path for a pattern.
+    """A path with which TensorFlow can read a checkpoint.
 
-    Where `[` or a backslash in it keeps the pattern from matching the path itself, a link does.
+    TensorFlow takes the path for a pattern. With `[` or a backslash in it, the pattern does not
+    match the path itself; then this is a link to it, in a temporary folder.
     """
     if tf.io.gfile.glob(f"{path}.index"):
         yield str(path)
@@ -245,16 +246,16 @@ def _difference(kept: Any, variables: dict[str, tf.Variable]) -> str:
     return ""
 
 
-def _name_of_state(file: pathlib.Path) -> str:
-    """The name of the state that a file is a part of; empty if it is not a part of one."""
+def _checkpoint_name(file: pathlib.Path) -> str:
+    """The name of the checkpoint that a file belongs to; empty if it belongs to none."""
     match = _FILE.match(file.name)
     return match.group(1) if match else ""
 
 
 def _finished(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The files of digests, the latest step's last."""
+    """The digest files, the latest step's last."""
     files = folder.glob("step-*.sha256")
-    return sorted(file for file in files if _name_of_state(file) == file.stem)
+    return sorted(file for file in files if _checkpoint_name(file) == file.stem)
 
 
 def _step(path: pathlib.Path) -> int:
@@ -262,7 +263,7 @@ def _step(path: pathlib.Path) -> int:
 
 
 def _digests(path: pathlib.Path) -> str:
-    """The digests of the files of a checkpoint, a line for each."""
+    """The digests of a checkpoint's files, one on each line."""
     parts = sorted(path.parent.glob(f"{path.stem}.[di]*"))  # .data-.. and .index
     digests = (hashlib.sha256(part.read_bytes()).hexdigest() for part in parts)
     return "".join(f"{digest}  {part.name}\n" for digest, part in zip(digests, parts))

@@ -1,4 +1,4 @@
-"""Gradients that overflow."""
+"""A guard against gradients that overflow."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ntm_keras.keras_compat import IS_KERAS_2, keras, steps_seen_by
 
 
 class GuardGradients(keras.callbacks.Callback):
-    """Leaves out gradients that overflow, and tells in the logs how large they are.
+    """Replaces gradients that overflow by zeros, and logs the gradient's norm.
 
-    Back through many steps a gradient can grow beyond all numbers while the loss is still sound.
-    Even clipped to a norm it would turn the weights into NaN; here zeros take its place.
+    Over many steps a gradient can overflow while the loss is still finite. It would turn the
+    weights into NaN, even with clipping by norm.
 
-    Adds to the logs `gradient_norm`, the last step's global norm before any clipping, and
-    `gradients_left_out`, in how many of the model's training steps it was left out.
+    Adds two values to the logs. `gradient_norm` is the global norm in the last step, before any
+    clipping. `gradients_left_out` counts the training steps in which the gradient was replaced.
 
-    It has to come before the callbacks that are to see its logs. Where the replicas of a
-    `tf.distribute` strategy share a batch, it sees the gradient of the whole batch, and so does the
-    optimizer when it clips it. By itself Keras 3 clips the gradient of each part.
+    Put this callback before the callbacks that use its logs. If the replicas of a `tf.distribute`
+    strategy share a batch, the norm is that of the whole batch's gradient, and the optimizer clips
+    that gradient too. Without this callback Keras 3 clips the gradient of each part.
 
     Raises:
         ValueError: When training begins: the model is not compiled, or was trained without this
-            callback since; or its optimizer scales the loss, and has to see what overflows.
+            callback before; or its optimizer scales the loss, and so must see the overflow itself.
     """
 
     def set_model(self, model: Any) -> None:
@@ -37,22 +37,22 @@ class GuardGradients(keras.callbacks.Callback):
             raise ValueError("GuardGradients needs a model that is compiled, with an optimizer.")
         if hasattr(optimizer, "inner_optimizer"):
             raise ValueError(
-                "GuardGradients is for optimizers that do not leave out gradients that overflow by "
-                f"themselves. Received: optimizer={optimizer!r}"
+                "GuardGradients cannot guard an optimizer that handles gradients that overflow "
+                f"itself. Received: optimizer={optimizer!r}"
             )
         if hasattr(optimizer, "gradient_norm"):
             return
         if getattr(model, "train_function", None) is not None and not model.run_eagerly:
             raise ValueError(
-                "GuardGradients must be there from a model's first training step on. Received:"
-                f" model={model.name!r}, trained without it before; compile it again"
+                "GuardGradients must be among the callbacks from a model's first training step on."
+                f" Received: model={model.name!r}, trained without it before; compile it again"
             )
         with model.distribute_strategy.scope():
             _guard(optimizer)
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
-        """What a checkpoint has to keep, once there is a model."""
+        """The variables that a checkpoint must keep; they exist once the model is set."""
         names = "gradient_norm", "gradients_left_out", "first_left_out"
         return {name: getattr(self.model.optimizer, name) for name in names}
 
@@ -63,7 +63,7 @@ class GuardGradients(keras.callbacks.Callback):
 
 
 def _guard(optimizer: Any) -> None:
-    """Makes an optimizer look at what it is given: no callback sees the gradients."""
+    """Makes an optimizer check its gradients: a callback cannot see them."""
 
     def variable(value, name):
         once = tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -71,9 +71,9 @@ def _guard(optimizer: Any) -> None:
 
     optimizer.gradient_norm = variable(0.0, "gradient_norm")
     optimizer.gradients_left_out = variable(0, "gradients_left_out")
-    # In which step the first one was left out, and which of the gradients was the largest there.
+    # The first step whose gradient was left out, and the index of the largest gradient in it.
     optimizer.first_left_out = variable([0, 0], "first_left_out")
-    steps = steps_seen_by(optimizer)  # Keras 2's legacy optimizers make the variable now.
+    steps = steps_seen_by(optimizer)  # Keras 2's legacy optimizers create the variable here.
     apply_gradients = optimizer.apply_gradients
     is_distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
     if is_distributed and IS_KERAS_2:
@@ -91,7 +91,7 @@ def _guard(optimizer: Any) -> None:
         gradients, variables = zip(*grads_and_vars)
         if is_distributed:
             gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-        # Keras 3's optimizers may be given the gradient of a loss that was scaled.
+        # Keras 3's optimizers may get the gradient of a scaled loss.
         norm = tf.linalg.global_norm(gradients) / (getattr(optimizer, "loss_scale_factor", 0) or 1)
         is_finite = tf.math.is_finite(norm)
         optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
@@ -100,7 +100,7 @@ def _guard(optimizer: Any) -> None:
         optimizer.first_left_out.assign(
             tf.cond(
                 is_first,
-                lambda: tf.stack([step, _number_of_largest(gradients)]),
+                lambda: tf.stack([step, _index_of_largest(gradients)]),
                 lambda: tf.identity(optimizer.first_left_out),
             )
         )
@@ -114,8 +114,8 @@ def _guard(optimizer: Any) -> None:
     optimizer.apply_gradients = guarded
 
 
-def _number_of_largest(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
-    """Which of the gradients has the largest number, or one that is NaN."""
+def _index_of_largest(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
+    """The index of the gradient with the largest absolute value, where NaN is the largest."""
 
     def largest(gradient):
         size = tf.cast(tf.abs(gradient), tf.float32)

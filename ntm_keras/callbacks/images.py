@@ -16,15 +16,15 @@ from ntm_keras import pictures, validation
 from ntm_keras.keras_compat import keras, training_step
 from ntm_keras.tracing import trace_model
 
-# By their names, each with a description.
+# A dict from name to picture and description.
 Pictures = dict[str, tuple[np.ndarray, str]]
 
 
 class EventLog:
-    """An event file, begun when it is first written to.
+    """An event file for TensorBoard, created when it is first written to.
 
     Args:
-        folder: Where it is; made if need be.
+        folder: The file's folder, created if necessary.
     """
 
     def __init__(self, folder: str | os.PathLike):
@@ -35,15 +35,15 @@ class EventLog:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """A context in which summaries go into the file; at its end they are on the disk.
+        """A context in which summaries are written to the file. It ends with a flush.
 
         Raises:
-            OSError: They cannot be written; the next ones begin another file.
+            OSError: They cannot be written. The next summaries go into a new file.
         """
         if not self._folder_was_there:
             os.makedirs(self._folder, exist_ok=True)
             self._folder_was_there = True
-        if not os.path.isdir(self._folder):  # TensorFlow goes on with a file that was removed.
+        if not os.path.isdir(self._folder):  # TensorFlow does not notice this.
             raise OSError(f"{self._folder} cannot be written: it is no longer there")
         try:
             self._writer = self._writer or tf.summary.create_file_writer(
@@ -53,7 +53,7 @@ class EventLog:
                 yield
             self._writer.flush()
         except tf.errors.OpError as error:
-            self._writer = None  # What it would still write comes after half a record.
+            self._writer = None  # Its last record is incomplete.
             for path in pathlib.Path(self._folder).glob(f"*{self._suffix}"):
                 if path.stat().st_size == 0:
                     path.unlink()
@@ -66,7 +66,7 @@ def reason(error: tf.errors.OpError) -> str:
 
 
 class EveryFewEpochs(keras.callbacks.Callback):
-    """Calls `_do` after every so many epochs and when training ends, once in a training step."""
+    """Calls `_run` after every `every` epochs and after training, once for a training step."""
 
     def __init__(self, log_dir: str | os.PathLike, every: int):
         super().__init__()
@@ -85,31 +85,31 @@ class EveryFewEpochs(keras.callbacks.Callback):
         step = training_step(self.model)
         if step != self._done_at:
             self._done_at = step
-            self._do(step)
+            self._run(step)
 
-    def _do(self, step: int) -> None:
+    def _run(self, step: int) -> None:
         raise NotImplementedError
 
 
 class MachineImages(EveryFewEpochs):
     """Draws for TensorBoard what the machine does with one example, over training.
 
-    For every layer of the model whose cell is an `NTMCell` or a `MANNCell`: the read and the write
-    weightings (locations down, time across, as in the paper's figure 6; several heads side by
+    It draws every layer of the model whose cell is an `NTMCell` or a `MANNCell`: the read and the
+    write weightings (locations down, time across, as in the paper's figure 6; several heads side by
     side), the read and the add vectors (time across), and the memory after the last step
-    (locations down); and what `draw` makes of the model's outputs.
+    (locations down). It also writes the pictures that `draw` returns.
 
     Args:
         log_dir: Where to write.
-        inputs: What the model is called with; of a batch, the first sequence is drawn.
-        draw: Called with the outputs, a batch of one; returns more pictures by their names, each a
-            pair of a `(height, width, 3)` array of uint8 and a description, such as
+        inputs: A batch of inputs of the model; its first sequence is drawn.
+        draw: Called with the model's outputs, a batch of one. Returns a dict from name to a pair: a
+            `(height, width, 3)` array of uint8 and a description, such as
             `{"answers": (pictures.draw_answers(targets, outputs), pictures.ANSWERS)}`.
-        every: Draw after every so many epochs, and when training ends.
+        every: Draw after every `every` epochs, and when training ends.
 
     Raises:
-        ValueError: `every` is not a positive integer, `draw` not a function, or `inputs` not a
-            batch of arrays. At the first drawing: the model calls no layer whose cell is an
+        ValueError: `every` is not a positive integer, `draw` is not a function, or `inputs` is not
+            a batch of arrays. At the first drawing: the model has no layer whose cell is an
             `NTMCell` or a `MANNCell`, and `draw` is not given; or a recurrent layer is stateful.
     """
 
@@ -129,12 +129,13 @@ class MachineImages(EveryFewEpochs):
         super().on_train_begin(logs)
         self._trace = tf.function(functools.partial(trace_model, self.model), autograph=False)
 
-    def _do(self, step: int) -> None:
+    def _run(self, step: int) -> None:
         outputs, traces = self._trace(self._inputs)
         if not traces and not self._draw:
             raise ValueError(
                 "The model must call a layer whose cell is an NTMCell or a MANNCell, or `draw` must"
-                f" be given: else there is nothing to draw. Received: model={self.model.name!r}"
+                " be given: otherwise there is nothing to draw. Received:"
+                f" model={self.model.name!r}"
             )
         drawn = self._draw(outputs) if self._draw else {}
         with self._log.writing():
@@ -142,11 +143,11 @@ class MachineImages(EveryFewEpochs):
 
 
 def _first(batch: Any) -> tf.Tensor:
-    """A batch of the first example alone."""
+    """A batch with only the first example."""
     if not len(getattr(batch, "shape", ())):
         raise ValueError(
-            "Argument `inputs` must be an array or a tensor, or a structure of these, such as a"
-            f" batch that the model is called with. Received: inputs={batch!r}"
+            "Argument `inputs` must be a batch for the model: an array, a tensor, or a structure of"
+            f" these. Received: inputs={batch!r}"
         )
     return tf.convert_to_tensor(batch[:1])
 
@@ -154,18 +155,18 @@ def _first(batch: Any) -> tf.Tensor:
 def write_machine_images(
     traces: dict[str, Any], drawn: Pictures, step: int = 0, suffix: str = ""
 ) -> None:
-    """Writes what `MachineImages` shows with the default summary writer, once.
+    """Writes the pictures of `MachineImages` once, with the default summary writer.
 
     Args:
-        traces: What `trace_model` returned beside the outputs.
+        traces: The traces that `trace_model` returned.
         drawn: More pictures, as the argument `draw` of `MachineImages` returns them.
-        step: Of the summaries.
-        suffix: What the summaries' tags end with.
+        step: The step of the summaries.
+        suffix: Added at the end of the summaries' tags.
     """
-    of_traces = {
+    trace_pictures = {
         f"{layer_name}/{name}": (picture, pictures.DESCRIPTIONS[name])
         for layer_name, layer_trace in traces.items()
         for name, picture in pictures.draw_trace(layer_trace).items()
     }
-    for tag, (picture, description) in {**of_traces, **drawn}.items():
+    for tag, (picture, description) in {**trace_pictures, **drawn}.items():
         tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)

@@ -1,7 +1,7 @@
-"""Loops over time with a gradient written by hand: the cells' own numbers, sooner.
+"""Loops over time with a hand-written gradient: the same results as the cells', but faster.
 
-The loops know a few cells, and nothing else: see `loop_for`. Whatever they do not know exactly runs
-in Keras's own loop, which is always right.
+The loops support only a few cells: see `loop_for`. All others run in Keras's own loop, which is
+always right.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from ntm_keras.fast.mann import MANNLoop
 from ntm_keras.fast.ntm import NTMLoop
 from ntm_keras.keras_compat import IS_KERAS_2
 
-# By the name that a class of cells declares as its `fast_loop`.
+# The keys are the values of a cell class's attribute `fast_loop`.
 _LOOPS: dict[str, type[Loop]] = {"ntm": NTMLoop, "mann": MANNLoop}
 
-# What the loops do in the place of a cell.
+# The methods of a cell that a loop replaces.
 _REPLACED_METHODS = {"call", "step", "address", "_address", "run_controller", "project"}
 
 
 def loop_for(cell: Any) -> type[Loop] | None:
     """The fast loop for exactly this cell, if there is one.
 
-    A class of cells names its loop in its own body, as `fast_loop`. A subclass does not inherit
-    that: it may compute something else. One that does not says so by `fast_loop =
-    NTMCell.fast_loop`.
+    A cell class names its loop in its own attribute `fast_loop`. A subclass does not inherit the
+    loop, because it may compute something else. A subclass that computes the same can set
+    `fast_loop = NTMCell.fast_loop`.
 
     Args:
         cell: A `MemoryCell`, built or not.
 
     Returns:
-        A subclass of `Loop`, or None: under Keras 2, whose RNN layer has no place for a loop; in
-        half precision; for a class without a loop; for a cell some method of which was replaced;
-        and for a controller or a projection that is not one of `controller.KNOWN_LAYERS`.
+        A subclass of `Loop`, or None: under Keras 2, whose RNN layer does not allow another loop;
+        in half precision; for a class without a loop; for a cell with a replaced method; and for a
+        controller or a projection that `controller.is_known` does not know.
     """
     declared = vars(type(cell)).get("fast_loop")
     is_replaced = not _REPLACED_METHODS.isdisjoint(vars(cell))

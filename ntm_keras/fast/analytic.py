@@ -1,14 +1,14 @@
-"""The pieces of one step with their gradients written by hand, for the fast loops.
+"""The parts of one step with hand-written gradients, for the fast loops.
 
-Each piece is a pair: a function that also returns what its gradient needs, and the gradient, whose
-arguments and results `d_x` are the gradients of the loss by `x`. The equations are those of
-addressing.py, memory.py and heads.py, where each is explained; here they are arranged for speed:
+Each part is a pair of functions. The first also returns what the gradient needs. The second is the
+gradient; its arguments and results `d_x` are the gradients of the loss by `x`. The equations are
+explained in addressing.py, memory.py and heads.py; here they are arranged for speed:
 
-* The memory is transposed, `(batch, memory_vector_dim, memory_size)`: what is done to all
-  locations at once then runs along its last axis.
-* Sigmoids are written as a hyperbolic tangent, so that one of these serves many numbers.
-* Products of a few heads with the memory are done head by head: compilers turn small matrix
-  products into slower code than products of a matrix and a vector.
+* The memory is transposed, `(batch, memory_vector_dim, memory_size)`, so that operations on all
+  locations run along the last axis.
+* Sigmoids are computed from hyperbolic tangents, so that one tanh serves many parameters.
+* Products of heads with the memory are computed head by head: for a few heads, compilers make
+  faster code from products of a matrix and a vector than from small matrix products.
 
 In the shapes, `heads` is the read heads, then the write heads.
 """
@@ -28,23 +28,24 @@ from ntm_keras.addressing import (
 )
 from ntm_keras.heads import HeadParameters
 
-# LSTM layers, from the product of their weights and inputs to their output.
+# LSTM layers, from the preactivation (weights times inputs) to the output.
 
 
 def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Output, carry and gates of an LSTM, whose gates stand in Keras's order: i, f, c~, o."""
-    scale = _of_gates(preactivation, 0.5, 1.0)
+    """Output, carry and gates of an LSTM; the gates are in Keras's order: i, f, c~, o."""
+    scale = _per_gate(preactivation, 0.5, 1.0)
     gates = scale * tf.tanh(scale * preactivation) + (1 - scale)
     return *_through_gates(gates, carry), gates
 
 
 class LSTMSlopes(NamedTuple):
-    """The factors of the gradients on the way back through an LSTM.
+    """Factors that a gradient is multiplied by on its way back through an LSTM.
 
     Attributes:
-        preactivation: From the gradients by the carry (for i, f and c~) and by the output (for o).
-        output: From the gradient by the output to the gradient by the carry.
-        forget: From the gradient by the carry to the gradient by the carry before.
+        preactivation: The factor from the carry (for i, f and c~) or the output (for o) to the
+            preactivation.
+        output: The factor from the output to the carry.
+        forget: The factor from the carry to the previous carry.
     """
 
     preactivation: tf.Tensor
@@ -55,7 +56,7 @@ class LSTMSlopes(NamedTuple):
 def lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
     """The slopes of `lstm`."""
     # A sigmoid's slope is s (1 - s), a tanh's (1 + t) (1 - t).
-    sigmoid = _of_gates(gates, 1.0, 0.0)
+    sigmoid = _per_gate(gates, 1.0, 0.0)
     slope = (1 - gates) * (sigmoid * gates + (1 - sigmoid) * (1 + gates))
     return _slopes_through_gates(gates, carry_before, slope)
 
@@ -63,23 +64,23 @@ def lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
 def counting_lstm(
     preactivation: tf.Tensor, carry: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As `lstm`, for a `CountingLSTMCell`: hard gates, and a candidate that is not squashed."""
+    """Like `lstm`, for a `CountingLSTMCell`: hard gates, and a candidate without tanh."""
     hard = tf.clip_by_value(preactivation / 6 + 0.5, 0, 1)
-    gates = tf.where(_of_gates(preactivation, 1.0, 0.0) > 0, hard, preactivation)
+    gates = tf.where(_per_gate(preactivation, 1.0, 0.0) > 0, hard, preactivation)
     return *_through_gates(gates, carry), gates
 
 
 def counting_lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
     """The slopes of `counting_lstm`."""
     is_moving = tf.cast((gates > 0) & (gates < 1), gates.dtype)
-    is_gate = _of_gates(gates, 1.0, 0.0)
+    is_gate = _per_gate(gates, 1.0, 0.0)
     return _slopes_through_gates(gates, carry_before, is_gate * is_moving / 6 + (1 - is_gate))
 
 
 def lstm_gradient(
     slopes: LSTMSlopes, d_output: tf.Tensor, d_carry: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradients by preactivation and by the carry before, for either LSTM."""
+    """The gradients by the preactivation and the previous carry, for either LSTM."""
     d_carry += d_output * slopes.output
     d_gates = tf.concat([d_carry, d_carry, d_carry, d_output], axis=-1)
     return d_gates * slopes.preactivation, d_carry * slopes.forget
@@ -100,8 +101,8 @@ def _slopes_through_gates(
     return LSTMSlopes(factors * slope_of_gates, o * (1 - squashed**2), f)
 
 
-def _of_gates(gates: tf.Tensor, gate: float, candidate: float) -> tf.Tensor:
-    """A number for each of the gates i, f and o, and another for c~, in the gates' order."""
+def _per_gate(gates: tf.Tensor, gate: float, candidate: float) -> tf.Tensor:
+    """A constant in the gates' order: `gate` for i, f and o, and `candidate` for c~."""
     units = gates.shape[-1] // 4
     numbers = [gate] * 2 * units + [candidate] * units + [gate] * units
     return tf.constant(numbers, gates.dtype)
@@ -111,7 +112,7 @@ def _of_gates(gates: tf.Tensor, gate: float, candidate: float) -> tf.Tensor:
 
 
 class HeadSizes(NamedTuple):
-    """How a step's numbers are shared out among the heads."""
+    """The sizes that say which number of the projection is for which parameter."""
 
     read_heads: int
     write_heads: int
@@ -120,11 +121,11 @@ class HeadSizes(NamedTuple):
 
 
 class SquashedHeads(NamedTuple):
-    """A step's head parameters before the last, cheap operations, and all that is kept of them.
+    """All that a step keeps of its head parameters; `head_parameters` computes the rest.
 
     Attributes:
-        tanh: The hyperbolic tangent of the projection: of all of it for keys and add vectors, of
-            half of it elsewhere.
+        tanh: For keys and add vectors the tanh of the projection, elsewhere the tanh of half the
+            projection.
         shift_weighting: s_t.
         sharpening: gamma_t.
     """
@@ -135,12 +136,12 @@ class SquashedHeads(NamedTuple):
 
 
 def squash(projection: tf.Tensor, sizes: HeadSizes) -> SquashedHeads:
-    """From the controller's projected output, which heads.py describes."""
+    """The `SquashedHeads` of the controller's projected output, described in heads.py."""
     width, shifts = sizes.memory_vector_dim, 2 * sizes.shift_range + 1
     per_head = [1.0] * width + [0.5] * (shifts + 3)
     per_write_head = [0.5] * width + [1.0] * width
     scale = per_head * (sizes.read_heads + sizes.write_heads) + per_write_head * sizes.write_heads
-    parameters = _share_out(projection, sizes)
+    parameters = _split(projection, sizes)
     return SquashedHeads(
         tf.tanh(tf.constant(scale, projection.dtype) * projection),
         softmax(parameters.shift_weighting),
@@ -150,7 +151,7 @@ def squash(projection: tf.Tensor, sizes: HeadSizes) -> SquashedHeads:
 
 def head_parameters(squashed: SquashedHeads, sizes: HeadSizes) -> HeadParameters:
     """The heads' parameters in their ranges."""
-    tanh = _share_out(squashed.tanh, sizes)
+    tanh = _split(squashed.tanh, sizes)
     return HeadParameters(
         key=tanh.key,
         key_strength=5 + 5 * tanh.key_strength,
@@ -163,8 +164,8 @@ def head_parameters(squashed: SquashedHeads, sizes: HeadSizes) -> HeadParameters
 
 
 def head_slopes(squashed: SquashedHeads, sizes: HeadSizes) -> tf.Tensor:
-    """The slope of every parameter by its number in the projection; of the shift weighting, s_t."""
-    tanh = _share_out(squashed.tanh, sizes)
+    """The slope of each parameter by its number in the projection; s_t for the shift weighting."""
+    tanh = _split(squashed.tanh, sizes)
     slope = HeadParameters(*(1 - each**2 for each in tanh))
     return _join(
         slope._replace(
@@ -186,8 +187,8 @@ def head_parameters_gradient(
     return slopes * _join(d_parameters._replace(shift_weighting=d_shift_weighting - mean))
 
 
-def _share_out(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
-    """The numbers of a projection by the parameter that they are for."""
+def _split(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
+    """A projection split into the numbers for each parameter."""
     heads, width = sizes.read_heads + sizes.write_heads, sizes.memory_vector_dim
     split = projection.shape[-1] - 2 * width * sizes.write_heads
     per_head = tf.reshape(projection[:, :split], [-1, heads, split // heads])
@@ -204,7 +205,7 @@ def _share_out(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
 
 
 def _join(parameters: HeadParameters) -> tf.Tensor:
-    """What `_share_out` shares out."""
+    """The inverse of `_split`."""
     addressing = [
         parameters.key,
         parameters.key_strength[:, :, tf.newaxis],
@@ -222,13 +223,13 @@ def _join(parameters: HeadParameters) -> tf.Tensor:
 # Addressing by content: equations (5) and (6).
 
 
-class KeptOfContent(NamedTuple):
+class KeptContent(NamedTuple):
     """What `address_by_content_gradient` needs.
 
     Attributes:
         inverse_norm: 1 / |M(i)|, `(batch, memory_size)`.
         similarity: K[k, M(i)], `(batch, heads, memory_size)`.
-        weighting: w^c, of the same shape.
+        weighting: w^c, in the same shape.
     """
 
     inverse_norm: tf.Tensor
@@ -238,32 +239,32 @@ class KeptOfContent(NamedTuple):
 
 def address_by_content(
     memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor, is_bounded: bool = True
-) -> tuple[tf.Tensor, KeptOfContent]:
-    """w^c, eq (5); `is_bounded`: whether no key strength can be more than 10."""
+) -> tuple[tf.Tensor, KeptContent]:
+    """w^c, eq (5); `is_bounded` says that key strengths are at most 10."""
     inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + NORM_EPSILON)
     similarity = along_width(memory, key) * _inverse_norms(key, inverse_norm)
     strength = key_strength[:, :, tf.newaxis]
     if is_bounded:
-        # A similarity is at most 1, and a key strength at most 10: the sum can neither overflow
-        # nor vanish, and no maximum has to be found.
+        # Exponents lie between -20 and 0: the sum can neither overflow nor vanish, so the maximum
+        # need not be subtracted.
         power = tf.exp(strength * (similarity - 1))
         weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
     else:
         weighting = softmax(strength * similarity)
-    return weighting, KeptOfContent(inverse_norm, similarity, weighting)
+    return weighting, KeptContent(inverse_norm, similarity, weighting)
 
 
 def address_by_content_gradient(
     memory: tf.Tensor,
     key: tf.Tensor,
     key_strength: tf.Tensor,
-    kept: KeptOfContent,
+    kept: KeptContent,
     d_weighting: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """The gradients by key and key strength, and two factors of the gradient by the memory.
 
-    The factors are `d_dot`, the gradient by the products of keys and memory, `(batch, heads,
-    memory_size)`, and `decay`, `(batch, memory_size)`. The gradient by the memory is
+    The factors are `d_dot`, `(batch, heads, memory_size)`, which is the gradient by the products of
+    keys and memory, and `decay`, `(batch, memory_size)`. The gradient by the memory is
     `key^T d_dot - memory decay`.
     """
     d_exponent = _softmax_gradient(kept.weighting, d_weighting)
@@ -293,12 +294,12 @@ def _softmax_gradient(weighting: tf.Tensor, d_weighting: tf.Tensor) -> tf.Tensor
 # Addressing by location: equations (7) to (9).
 
 
-class KeptOfLocation(NamedTuple):
+class KeptLocation(NamedTuple):
     """What `address_by_location_gradient` needs.
 
     Attributes:
         gated_weighting: w^g, eq (7), `(batch, heads, memory_size)`.
-        log_shifted_weighting: log w~, eq (8), of the same shape.
+        log_shifted_weighting: log w~, eq (8), in the same shape.
     """
 
     gated_weighting: tf.Tensor
@@ -307,17 +308,17 @@ class KeptOfLocation(NamedTuple):
 
 def address_by_location(
     content_weighting: tf.Tensor, previous_weighting: tf.Tensor, parameters: HeadParameters
-) -> tuple[tf.Tensor, KeptOfLocation]:
+) -> tuple[tf.Tensor, KeptLocation]:
     """w_t, eq (9)."""
     gated = interpolate(content_weighting, previous_weighting, parameters.interpolation_gate)
     shifts = weighted_shifts(parameters.shift_weighting)
     shifted = tf.add_n([weight * _roll(gated, offset) for offset, weight in shifts])
     log_shifted = tf.math.log(shifted + LOG_EPSILON)
     weighting = softmax(parameters.sharpening[:, :, tf.newaxis] * log_shifted)
-    return weighting, KeptOfLocation(gated, log_shifted)
+    return weighting, KeptLocation(gated, log_shifted)
 
 
-def sharpening_slope(kept: KeptOfLocation, sharpening: tf.Tensor) -> tf.Tensor:
+def sharpening_slope(kept: KeptLocation, sharpening: tf.Tensor) -> tf.Tensor:
     """The slope of the exponents of eq (9) by the shifted weighting."""
     return tf.exp(-kept.log_shifted_weighting) * sharpening[:, :, tf.newaxis]
 
@@ -326,17 +327,17 @@ def address_by_location_gradient(
     content_weighting: tf.Tensor,
     previous_weighting: tf.Tensor,
     parameters: HeadParameters,
-    kept: KeptOfLocation,
+    kept: KeptLocation,
     slope: tf.Tensor,
     weighting: tf.Tensor,
     d_weighting: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients by content weighting, weighting before, gate, shift weighting, sharpening;
+    """The gradients by content weighting, previous weighting, gate, shift weighting and sharpening;
     `slope` is the `sharpening_slope`."""
     gated, log_shifted = kept
     d_exponent = _softmax_gradient(weighting, d_weighting)
     d_sharpening = tf.reduce_sum(d_exponent * log_shifted, axis=-1)
-    # Below eq (9) a weight near 0 is as small as its slope is large: their product comes first.
+    # For a weight near 0, d_exponent is small and the slope large: multiply them first.
     d_shifted = d_exponent * slope
     shifts = weighted_shifts(parameters.shift_weighting)
     d_shift_weighting = [
@@ -355,8 +356,8 @@ def address_by_location_gradient(
 
 
 def _roll(weighting: tf.Tensor, offset: int) -> tf.Tensor:
-    """As `addressing.roll`, but faster where XLA compiles it."""
-    # Counted from the front: `tf.vectorized_map` takes an axis of -1 for the one that it adds.
+    """Like `addressing.roll`, but faster under XLA."""
+    # A positive axis: `tf.vectorized_map` would take -1 for the axis that it adds.
     return tf.roll(weighting, offset, axis=weighting.shape.rank - 1)
 
 
@@ -395,7 +396,7 @@ def write(
     add_vector: tf.Tensor,
     order: str,
 ) -> tf.Tensor:
-    """M_t, eq (3) and (4), as memory.py defines it for either order."""
+    """M_t, eq (3) and (4), in either order of memory.py."""
     erasures, additions = outer(erase_vector, weighting), outer(add_vector, weighting)
     if order == "simultaneous":
         return erase(memory, erasures) + tf.add_n(additions)
@@ -405,7 +406,7 @@ def write(
 
 
 def erase(memory: tf.Tensor, erasures: list[tf.Tensor]) -> tf.Tensor:
-    """M~_t, eq (3); a gradient by the memory goes back through a write in the same way."""
+    """M~_t, eq (3). A write's gradient by the memory is computed in the same way."""
     for erasure in erasures:
         memory = memory * (1 - erasure)
     return memory
@@ -419,7 +420,7 @@ def write_gradient(
     order: str,
     d_memory: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradients by weighting, erase vector and add vector; `d_memory` is by the written one."""
+    """The gradients by weighting, erase vector and add vector; `d_memory` is dL/dM_t."""
     erasures, additions = outer(erase_vector, weighting), outer(add_vector, weighting)
     before_erasing = []
     for erasure, addition in zip(erasures, additions):

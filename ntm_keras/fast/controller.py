@@ -1,4 +1,4 @@
-"""The controller in the fast loops: the layers that they know, forward and back."""
+"""The controller in the fast loops: the layers that the loops know, forward and back."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Kind(NamedTuple):
     """A kind of layer that the loops know.
 
     Attributes:
-        settings: What the layer's attributes must be.
-        weight_count: How many weights it has. One that was changed, by LoRA for example, has more.
-        is_recurrent: Whether its output reaches it again in the next step.
+        settings: The values that the layer's attributes must have.
+        weight_count: How many weights it has. A layer changed by LoRA, for example, has more.
+        is_recurrent: Whether its output is its own input in the next step.
         lstm: For an LSTM, its pair of functions in analytic.py.
     """
 
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 _TANH = {"activation": keras.activations.tanh, "use_bias": True}
 _NO_DROPOUT = {"dropout": 0, "recurrent_dropout": 0}
 
-# A subclass is none of these: it may compute something else.
+# Subclasses do not count: they may compute something else.
 KNOWN_LAYERS: dict[type, Kind] = {
     keras.layers.Dense: Kind({**_TANH, "activity_regularizer": None}, weight_count=2),
     keras.layers.SimpleRNNCell: Kind({**_TANH, **_NO_DROPOUT}, weight_count=3, is_recurrent=True),
@@ -59,7 +59,7 @@ _PROJECTION = Kind(
 
 
 def is_known(cell: Any) -> bool:
-    """Whether the loops know all that the cell's controller and its projection compute."""
+    """Whether the loops know all layers of the cell's controller, and its projection."""
     layers = layers_of(cell.controller)
     kinds = [KNOWN_LAYERS.get(type(layer)) for layer in layers]
     if not layers or None in kinds or len(set(map(type, layers))) != 1:
@@ -86,7 +86,7 @@ def _is_of_kind(layer: Any, kind: Any, dtype: str) -> bool:
 
 
 def layers_of(controller: Any) -> Sequence[Any]:
-    """The layers of a controller, from the bottom; none if it is put together in another way."""
+    """The layers of a controller, from the bottom; empty if its structure is not known."""
     if type(controller) is FeedforwardCell:
         return controller.layers
     if type(controller) is keras.layers.StackedRNNCells:
@@ -95,13 +95,13 @@ def layers_of(controller: Any) -> Sequence[Any]:
 
 
 class Weights(NamedTuple):
-    """The weights that act in every step.
+    """The weights that are used in every step.
 
     Attributes:
-        kernels: One for each layer of the controller. It multiplies what comes from the layer below
-            (for the first layer the read vectors) and, in a recurrent layer, the layer's own last
+        kernels: One for each layer of the controller. It multiplies the output of the layer below
+            (for the first layer, the read vectors) and, in a recurrent layer, the layer's own last
             output.
-        biases: One for each layer except the first, whose bias is already in its inputs.
+        biases: One for each layer except the first: its bias is already added to the inputs.
         projection_kernel: From the controller's output to the heads' parameters.
         projection_bias: The projection's bias.
     """
@@ -112,12 +112,12 @@ class Weights(NamedTuple):
     projection_bias: tf.Tensor
 
 
-class KeptOfController(NamedTuple):
+class KeptController(NamedTuple):
     """What the controller keeps of a step for the gradient, one tensor for each layer.
 
     Attributes:
-        layer_inputs: What the layers' kernels are multiplied by.
-        activations: The layers' outputs; for an LSTM its gates.
+        layer_inputs: The tensors that the layers' kernels multiply.
+        activations: The layers' outputs; for an LSTM, its gates.
         carries: The carries of LSTM layers before the step.
     """
 
@@ -139,23 +139,23 @@ class Controller:
         self._projection = cell.parameter_projection
 
     def multiply_inputs(self, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
-        """The inputs of all steps times their own weights, and the weights of every step."""
+        """The inputs of all steps times their weights, and the weights used in every step."""
         below = [tf.convert_to_tensor(layer.kernel) for layer in self._layers]
         biases = [tf.convert_to_tensor(layer.bias) for layer in self._layers]
         width = inputs.shape[-1]
-        of_inputs, below[0] = below[0][:width], below[0][width:]
+        input_kernel, below[0] = below[0][:width], below[0][width:]
         kernels = below
         if self._kind.is_recurrent:
             own = [tf.convert_to_tensor(layer.recurrent_kernel) for layer in self._layers]
             kernels = [tf.concat(pair, axis=0) for pair in zip(below, own)]
         projection = [tf.convert_to_tensor(each) for each in self._projection.weights]
         weights = Weights(kernels, biases[1:], *projection)
-        return tf.tensordot(inputs, of_inputs, 1) + biases[0], weights
+        return tf.tensordot(inputs, input_kernel, 1) + biases[0], weights
 
-    def arrays(self, array: Callable[..., tf.TensorArray], weights: Weights) -> KeptOfController:
-        """The arrays for what is kept; `array` makes one from a shape without time and batch."""
+    def arrays(self, array: Callable[..., tf.TensorArray], weights: Weights) -> KeptController:
+        """The arrays for what is kept; `array` makes one, given a shape without time and batch."""
         widths = [kernel.shape[1] for kernel in weights.kernels]
-        return KeptOfController(
+        return KeptController(
             layer_inputs=[array(kernel.shape[0]) for kernel in weights.kernels],
             activations=[array(width) for width in widths],
             carries=[array(width // 4) for width in widths] if self._kind.lstm else [],
@@ -167,7 +167,7 @@ class Controller:
         read_vectors: tf.Tensor,
         states: Sequence[tf.Tensor],
         weights: Weights,
-    ) -> tuple[tf.Tensor, list[tf.Tensor], KeptOfController]:
+    ) -> tuple[tf.Tensor, list[tf.Tensor], KeptController]:
         """The controller's output, its states and what it keeps.
 
         Args:
@@ -177,7 +177,7 @@ class Controller:
             weights: The weights.
         """
         states, below = list(states), read_vectors
-        kept, new_states = KeptOfController([], [], []), []
+        kept, new_states = KeptController([], [], []), []
         for kernel, bias in zip(weights.kernels, [inputs, *weights.biases]):
             if self._kind.is_recurrent:
                 below = tf.concat([below, states.pop(0)], axis=-1)
@@ -195,8 +195,8 @@ class Controller:
                 new_states += [below] if self._kind.is_recurrent else []
         return below, new_states, kept
 
-    def slopes(self, kept: KeptOfController) -> list[Any]:
-        """For each layer, the slope of its output by what its kernel makes; see `LSTMSlopes`."""
+    def slopes(self, kept: KeptController) -> list[Any]:
+        """The slope of each layer's output by its preactivation; for LSTMs, `LSTMSlopes`."""
         if self._kind.lstm:
             _, slopes = self._kind.lstm
             return [*map(slopes, kept.activations, kept.carries)]
@@ -209,7 +209,7 @@ class Controller:
         d_output: tf.Tensor,
         d_states: Sequence[tf.Tensor],
     ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
-        """The gradients by the states before, by r_{t-1} and by what the layers' kernels make."""
+        """The gradients by the previous states, by r_{t-1}, and by the layers' preactivations."""
         d_states = list(d_states)
         d_states_before: list[tf.Tensor] = []
         d_preactivations: list[tf.Tensor] = []

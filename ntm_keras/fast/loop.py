@@ -1,18 +1,18 @@
-"""A loop over time with its gradient written by hand.
+"""A loop over time with a hand-written gradient.
 
-`keras.layers.RNN` leaves the gradient of its loop to automatic differentiation, which stores what
-every operation of every step computed. This loop has a gradient of its own:
+`keras.layers.RNN` leaves the gradient of its loop to automatic differentiation, which stores the
+results of all operations of all steps. This loop has its own gradient:
 
 * A step keeps only what the gradient needs. The loop back through time is written by hand.
-* Weights are used once. The inputs are multiplied by theirs before the loop, the outputs after it,
-  and one matrix product sums a weight's gradient over all steps.
+* The inputs are multiplied by their weights before the loop, and the outputs are projected after
+  it. One matrix product sums a weight's gradient over all steps.
 * Backward quantities that depend only on kept values are computed for all steps at once.
-* A step's write is deferred: it is done when the next step begins, so the memory changes in place.
-  The same holds for the memory's gradient on the way back.
+* A step's write is deferred until the next step begins, so that the memory changes in place. The
+  memory's gradient is deferred in the same way.
 * The loop ends with the last step for which the mask is True.
 
-This file has what all machines share: the way through the steps. The controller is in
-controller.py, the heads are in ntm.py and mann.py, and the pieces of both in analytic.py.
+This file has what all machines share: the loops over the steps. The controller is in controller.py,
+the heads are in ntm.py and mann.py, and analytic.py has the parts of a step.
 
 Tensors are `(time, batch, ..)` here, and the memory is `(batch, memory_vector_dim, memory_size)`.
 A name `d_x` is the gradient of the loss by `x`.
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from ntm_keras.fast.controller import Controller, KeptOfController, Weights
+from ntm_keras.fast.controller import Controller, KeptController, Weights
 
 
 class Kept(NamedTuple):
@@ -41,7 +41,7 @@ class Kept(NamedTuple):
         heads: What the heads keep besides.
     """
 
-    controller: KeptOfController
+    controller: KeptController
     output: tf.Tensor
     read_vectors: tf.Tensor
     memory: tf.Tensor
@@ -49,11 +49,11 @@ class Kept(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What depends only on kept values, computed for all steps at once before the way back.
+    """Backward quantities that depend only on kept values, computed for all steps at once.
 
     Attributes:
         slopes: The slopes of the controller's layers, see `Controller.slopes`.
-        heads: What the heads need.
+        heads: The heads' quantities.
     """
 
     slopes: list[Any]
@@ -61,7 +61,7 @@ class Prepared(NamedTuple):
 
 
 class DeferredMemoryGradient(Protocol):
-    """The last part of a step's gradient, done when the loop back has come to the step before."""
+    """A step's gradient by its memory, computed when the loop back reaches the step before."""
 
     def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
         """Turns dL/dM_t into dL/dM_{t-1}; `memory` is M_{t-1}."""
@@ -70,8 +70,8 @@ class DeferredMemoryGradient(Protocol):
 class Loop:
     """The loop over time, forward and back.
 
-    A subclass does what the heads do: see its methods at the end. The states are the cell's own
-    NamedTuples, with the memory transposed.
+    A subclass computes the heads' part: see the methods at the end of this class. The states are
+    the cell's `State`, with the memory transposed.
 
     Args:
         cell: A built cell, for which `loop_for` returns this class.
@@ -93,12 +93,12 @@ class Loop:
             initial_state: The flat list of states.
 
         Returns:
-            The outputs `(batch, time, output_size)`, without a meaning where the mask is False,
-            and the flat list of the states after the last step.
+            The outputs `(batch, time, output_size)`, undefined where the mask is False, and the
+            flat list of the states after the last step.
         """
         cell = self._cell
         state = self._valid_state(cell.unpack_state(initial_state, sequences.shape[0]))
-        # Shapes must not change in the loop, and either of the two may know the batch size.
+        # Shapes must not change in the loop. The batch size may be known from either of the two.
         batch_size = state.memory.shape[0] or sequences.shape[0]
         sequences = tf.ensure_shape(sequences, [batch_size, None, None])
         inputs, weights = self._controller.multiply_inputs(tf.transpose(sequences, [1, 0, 2]))
@@ -137,7 +137,7 @@ class Loop:
     # Forward
 
     def _forward(self, inputs: tf.Tensor, weights: Weights, state: Any) -> tuple[Kept, Any]:
-        """What the steps keep, `(time, ..)` each, and the state after the last one."""
+        """What the steps keep, each tensor `(time, ..)`, and the state after the last step."""
         time, steps = self._time_and_steps(inputs)
         first = state, self._no_write(state), self._arrays(inputs, weights, time)
 
@@ -156,7 +156,7 @@ class Loop:
         return kept, state._replace(memory=self._write(state, pending_write))
 
     def _time_and_steps(self, inputs: tf.Tensor) -> tuple[Any, Any]:
-        """The number of steps, and the number up to the last one that the mask asks for."""
+        """The number of steps, and the number of steps up to the last one that is not masked."""
         time = inputs.shape[0] or tf.shape(inputs)[0]
         if self._mask is None:
             return time, time
@@ -175,20 +175,20 @@ class Loop:
             output=array(cell.rnn_size),
             read_vectors=array(*cell.state_shapes["read_vectors"]),
             memory=array(cell.memory_vector_dim, cell.memory_size),
-            heads=self._arrays_of_heads(array),
+            heads=self._head_arrays(array),
         )
 
     def _step(
         self, t: tf.Tensor, inputs: tf.Tensor, weights: Weights, state: Any, pending_write: Any
     ) -> tuple[Any, Any, Kept]:
-        """A step: the state after it, the write that is pending then, and what is kept."""
+        """One step: the state after it, its pending write, and what is kept."""
         state = state._replace(memory=self._write(state, pending_write))
-        output, controller_state, of_controller = self._controller.step(
+        output, controller_state, kept_controller = self._controller.step(
             inputs, _merge_heads(state.read_vectors), state.controller_state, weights
         )
         projection = tf.matmul(output, weights.projection_kernel) + weights.projection_bias
-        after, pending_write, of_heads = self._heads(projection, state)
-        kept = Kept(of_controller, output, after.read_vectors, state.memory, of_heads)
+        after, pending_write, kept_heads = self._heads(projection, state)
+        kept = Kept(kept_controller, output, after.read_vectors, state.memory, kept_heads)
         after = after._replace(controller_state=controller_state)
         return self._where(t, after, state), self._where(t, pending_write), kept
 
@@ -208,17 +208,17 @@ class Loop:
         transposed = [tf.transpose(kernel) for kernel in kernels]
         prepared = _over_steps(self._prepare, kept)
 
-        # XLA compiles anew for every value that an index is computed from. So the number of steps
-        # is only where the loop begins.
+        # XLA compiles again for every value from which an index is computed. So the number of steps
+        # is used only as the loop's start.
         def body(t, d_state, deferred, arrays):
-            # After the last step nothing is deferred, and any memory will do.
+            # After the last step nothing is deferred: any memory will do.
             d_memory = deferred.before(d_state.memory, kept.memory[tf.minimum(t + 1, time - 1)])
             d_state = d_state._replace(
                 read_vectors=d_state.read_vectors + d_read_vectors[t], memory=d_memory
             )
-            of_step = tf.nest.map_structure(lambda each: each[t], (kept, prepared))
+            step_values = tf.nest.map_structure(lambda each: each[t], (kept, prepared))
             d_state, deferred, d_products = self._step_back(
-                t, transposed, *of_step, d_output[t], d_state
+                t, transposed, *step_values, d_output[t], d_state
             )
             arrays = [array.write(t, each) for array, each in zip(arrays, d_products)]
             return t - 1, d_state, deferred, arrays
@@ -241,7 +241,7 @@ class Loop:
     def _gradients_of_products(
         self, kept: Kept, d_products: list[tf.Tensor]
     ) -> tuple[tf.Tensor, Weights]:
-        """The gradients by inputs and weights, from those by the products with the kernels."""
+        """The gradients by inputs and weights, from the gradients by the kernels' products."""
         rows = [_rows(d_product) for d_product in d_products]
         d_kernels = [
             tf.matmul(_rows(multiplied), d_product, transpose_a=True)
@@ -263,12 +263,12 @@ class Loop:
         d_output: tf.Tensor,
         d_after: Any,
     ) -> tuple[Any, DeferredMemoryGradient, list[tf.Tensor]]:
-        """A step back.
+        """One step back.
 
         Returns:
-            The gradient by the state before the step, except that its memory's is still by the
-            memory after it; the deferred memory gradient; and the gradients by the products with
-            the kernels.
+            The gradient by the state before the step, but its `memory` is not finished: the
+            deferred memory gradient, returned second, will turn it into dL/dM_{t-1}. Third, the
+            gradients by the kernels' products.
         """
         *transposed_kernels, transposed_projection = transposed
         d_before, d_projection, deferred = self._heads_back(t, kept, prepared.heads, d_after)
@@ -288,7 +288,7 @@ class Loop:
     # Both
 
     def _where(self, t: tf.Tensor, new: Any, old: Any = None) -> Any:
-        """A structure of tensors where the mask of the step is True; elsewhere `old`, or zeros."""
+        """A structure of tensors: `new` where the step's mask is True, elsewhere `old` or zeros."""
         if self._mask is None:
             return new
         mask = self._mask[t]
@@ -302,7 +302,7 @@ class Loop:
     # What the heads do
 
     def _valid_state(self, state: Any) -> Any:
-        """A given state, with numbers that no step can leave replaced as the cell does it."""
+        """The state; invalid numbers from the user are replaced as in the cell's own step."""
         return state
 
     def _outputs(self, controller_outputs: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
@@ -317,15 +317,15 @@ class Loop:
         """The memory after the pending write."""
         raise NotImplementedError
 
-    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> Any:
-        """The arrays for what the heads keep; `array` makes one from the shape for a sequence."""
+    def _head_arrays(self, array: Callable[..., tf.TensorArray]) -> Any:
+        """The arrays for what the heads keep; `array` makes one, given one sequence's shape."""
         raise NotImplementedError
 
     def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, Any]:
         """The heads' part of a step.
 
         Returns:
-            The state after the step, with the controller's state and the memory as they were; the
+            The state after the step, with the controller's state and the memory unchanged; the
             pending write; and what is kept.
         """
         raise NotImplementedError
@@ -344,18 +344,18 @@ class Loop:
         """The heads' part of a step back.
 
         Returns:
-            The gradient by the state before the step, without the controller's state and the read
-            vectors, and with the memory's still by the memory after it; the gradient by the
-            projection; and the deferred memory gradient.
+            The gradient by the state before the step, where the controller's state, the read
+            vectors and the memory are not finished; the gradient by the projection; and the
+            deferred memory gradient.
         """
         raise NotImplementedError
 
 
 def _release_with_graph(result: tf.Tensor) -> None:
-    """Frees the gradient of a `tf.custom_gradient`, given one of its results, with its graph.
+    """Frees the gradient of a `tf.custom_gradient` together with its graph.
 
-    TensorFlow registers a gradient for every trace, and keeps it, and the graph that it refers to,
-    until the process ends.
+    TensorFlow registers a gradient for every trace. It would keep the gradient, and with it the
+    graph, until the process ends. `result` is one result of the function.
     """
     graph, name = result.graph, result.op.get_attr("_gradient_op_type").decode()
     registry = ops.gradient_registry._registry
@@ -377,7 +377,7 @@ def _rows(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def _over_steps(function: Callable[[Any], Any], kept: Kept) -> Any:
-    """What a function computes from the tensors of one step, for all steps at once."""
+    """Applies a function, written for the tensors of one step, to all steps at once."""
     static, dynamic = kept.output.shape, tf.shape(kept.output)
     sizes = [static[axis] or dynamic[axis] for axis in range(2)]
     rows = tf.nest.map_structure(lambda each: tf.reshape(each, [-1, *each.shape[2:]]), kept)

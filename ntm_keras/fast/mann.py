@@ -1,6 +1,6 @@
 """The heads of the `MANN` in its fast loop: see loop.py.
 
-A step reads the memory after its own write, which is deferred. So the read is computed before the
+A MANN reads after its own write, but here the write is deferred. So the read is computed before the
 write: as the read of the old memory without the cleared row, plus the read of the added vectors.
 """
 
@@ -18,7 +18,7 @@ from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_loc
 
 
 class PendingWrite(NamedTuple):
-    """The write that a step has deferred.
+    """The deferred write of a step.
 
     Attributes:
         cleared: 1 at the least used location, 0 elsewhere, `(batch, memory_size)`.
@@ -31,7 +31,7 @@ class PendingWrite(NamedTuple):
     add_vector: tf.Tensor
 
 
-class KeptOfHeads(NamedTuple):
+class KeptHeads(NamedTuple):
     """What the heads keep of a step for the gradient.
 
     Attributes:
@@ -48,7 +48,7 @@ class KeptOfHeads(NamedTuple):
     cleared: tf.Tensor
     write_weightings: tf.Tensor
     parameters: MANNParameters
-    content: analytic.KeptOfContent
+    content: analytic.KeptContent
 
 
 class MemoryGradient(NamedTuple):
@@ -91,10 +91,10 @@ class MANNLoop(Loop):
         added = tf.add_n(analytic.outer(pending_write.add_vector, pending_write.weightings))
         return state.memory * (1 - pending_write.cleared[:, tf.newaxis, :]) + added
 
-    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> KeptOfHeads:
+    def _head_arrays(self, array: Callable[..., tf.TensorArray]) -> KeptHeads:
         heads, size = self._cell.head_num, self._cell.memory_size
         width = self._cell.memory_vector_dim
-        return KeptOfHeads(
+        return KeptHeads(
             previous=array(heads, size),
             least_used=array(size),
             cleared=array(size),
@@ -102,10 +102,10 @@ class MANNLoop(Loop):
             parameters=MANNParameters(
                 array(heads, width), array(heads, width), array(heads), array(heads)
             ),
-            content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
+            content=analytic.KeptContent(array(size), array(heads, size), array(heads, size)),
         )
 
-    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, PendingWrite, KeptOfHeads]:
+    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, PendingWrite, KeptHeads]:
         cell = self._cell
         parameters = head_parameters(projection, cell.head_num, cell.parameter_sizes)
         reading, content = analytic.address_by_content(
@@ -127,13 +127,13 @@ class MANNLoop(Loop):
             read_weightings=reading,
             usage=cell.gamma * state.usage + tf.reduce_sum(reading + writing, axis=1),
         )
-        kept = KeptOfHeads(state.read_weightings, least_used, cleared, writing, parameters, content)
+        kept = KeptHeads(state.read_weightings, least_used, cleared, writing, parameters, content)
         return after, PendingWrite(cleared, writing, added), kept
 
-    def _prepare_heads(self, kept: KeptOfHeads) -> tuple:
+    def _prepare_heads(self, kept: KeptHeads) -> tuple:
         return ()
 
-    def _nothing_deferred(self, kept: KeptOfHeads) -> MemoryGradient:
+    def _nothing_deferred(self, kept: KeptHeads) -> MemoryGradient:
         nothing, weightings = tf.zeros_like(kept.cleared[0]), tf.zeros_like(kept.previous[0])
         width = self._cell.memory_vector_dim
         key = tf.repeat(weightings[:, :, :1], width, axis=2)
@@ -142,15 +142,15 @@ class MANNLoop(Loop):
     def _heads_back(
         self, t: tf.Tensor, kept: Kept, prepared: tuple, d_after: Any
     ) -> tuple[Any, tf.Tensor, MemoryGradient]:
-        of_heads = kept.heads
-        parameters = of_heads.parameters
-        reading, writing = of_heads.content.weighting, of_heads.write_weightings
+        kept_heads = kept.heads
+        parameters = kept_heads.parameters
+        reading, writing = kept_heads.content.weighting, kept_heads.write_weightings
         # A masked step adds nothing to any gradient.
         d_read_vectors, d_reading, d_usage = self._where(
             t, (d_after.read_vectors, d_after.read_weightings, d_after.usage)
         )
         d_usage = d_usage[:, tf.newaxis, :]
-        # By the memory after the step, which the step reads.
+        # dL/dM_t: the step reads M_t.
         d_memory = d_after.memory + tf.matmul(d_read_vectors, reading, transpose_a=True)
         d_writing, d_add = self._where(
             t,
@@ -160,15 +160,15 @@ class MANNLoop(Loop):
             ),
         )
         d_writing += d_usage
-        kept_rows = 1 - of_heads.cleared[:, tf.newaxis, :]
+        kept_rows = 1 - kept_heads.cleared[:, tf.newaxis, :]
         d_reading += d_usage + kept_rows * analytic.along_width(kept.memory, d_read_vectors)
         d_shared = tf.matmul(d_read_vectors, parameters.add_vector, transpose_b=True)
         d_reading += tf.matmul(d_shared, writing)
 
         gate = parameters.write_gate[:, :, tf.newaxis]
-        from_least_used = of_heads.previous - of_heads.least_used[:, tf.newaxis, :]
+        from_least_used = kept_heads.previous - kept_heads.least_used[:, tf.newaxis, :]
         d_key, d_key_strength, d_dot, decay = analytic.address_by_content_gradient(
-            kept.memory, parameters.key, parameters.key_strength, of_heads.content, d_reading
+            kept.memory, parameters.key, parameters.key_strength, kept_heads.content, d_reading
         )
         d_gate = tf.reduce_sum(d_writing * from_least_used, axis=-1)
         d_projection = _head_parameters_gradient(
@@ -176,7 +176,7 @@ class MANNLoop(Loop):
             MANNParameters(d_key, d_add, d_gate, d_key_strength),
             self._cell.parameter_sizes,
         )
-        deferred = MemoryGradient(self._where(t, of_heads.cleared), parameters.key, d_dot, decay)
+        deferred = MemoryGradient(self._where(t, kept_heads.cleared), parameters.key, d_dot, decay)
         d_before = d_after._replace(
             read_weightings=gate * d_writing,
             usage=self._cell.gamma * d_usage[:, 0],

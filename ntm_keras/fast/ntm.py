@@ -12,7 +12,7 @@ from ntm_keras.fast.loop import Kept, Loop
 from ntm_keras.heads import HeadParameters
 
 
-class KeptOfHeads(NamedTuple):
+class KeptHeads(NamedTuple):
     """What the heads keep of a step for the gradient.
 
     Attributes:
@@ -26,11 +26,11 @@ class KeptOfHeads(NamedTuple):
     previous_weightings: tf.Tensor
     weightings: tf.Tensor
     squashed: analytic.SquashedHeads
-    content: analytic.KeptOfContent
+    content: analytic.KeptContent
     location: Any
 
 
-class PreparedOfHeads(NamedTuple):
+class PreparedHeads(NamedTuple):
     """Backward quantities that depend only on what the heads kept.
 
     Attributes:
@@ -108,11 +108,11 @@ class NTMLoop(Loop):
             state.memory, weightings, erase_vector, add_vector, self._cell.write_order
         )
 
-    def _arrays_of_heads(self, array: Callable[..., tf.TensorArray]) -> KeptOfHeads:
+    def _head_arrays(self, array: Callable[..., tf.TensorArray]) -> KeptHeads:
         size, sizes = self._cell.memory_size, self._sizes
         heads = sizes.read_heads + sizes.write_heads
         by_location = (array(heads, size), array(heads, size))
-        return KeptOfHeads(
+        return KeptHeads(
             previous_weightings=array(heads, size),
             weightings=array(heads, size),
             squashed=analytic.SquashedHeads(
@@ -120,11 +120,11 @@ class NTMLoop(Loop):
                 array(heads, 2 * sizes.shift_range + 1),
                 array(heads),
             ),
-            content=analytic.KeptOfContent(array(size), array(heads, size), array(heads, size)),
-            location=analytic.KeptOfLocation(*by_location) if self._by_location else (),
+            content=analytic.KeptContent(array(size), array(heads, size), array(heads, size)),
+            location=analytic.KeptLocation(*by_location) if self._by_location else (),
         )
 
-    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, KeptOfHeads]:
+    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, KeptHeads]:
         squashed = analytic.squash(projection, self._sizes)
         parameters = analytic.head_parameters(squashed, self._sizes)
         weightings, content = analytic.address_by_content(
@@ -136,19 +136,19 @@ class NTMLoop(Loop):
                 weightings, state.weightings, parameters
             )
         read_vectors = analytic.along_locations(state.memory, self._split(weightings)[0])
-        kept = KeptOfHeads(state.weightings, weightings, squashed, content, location)
+        kept = KeptHeads(state.weightings, weightings, squashed, content, location)
         after = state._replace(read_vectors=read_vectors, weightings=weightings)
         return after, (parameters.erase_vector, parameters.add_vector), kept
 
-    def _prepare_heads(self, kept: KeptOfHeads) -> PreparedOfHeads:
+    def _prepare_heads(self, kept: KeptHeads) -> PreparedHeads:
         parameters = analytic.head_parameters(kept.squashed, self._sizes)
         sharpening_slope: Any = ()
         if self._by_location:
             sharpening_slope = analytic.sharpening_slope(kept.location, parameters.sharpening)
         slopes = analytic.head_slopes(kept.squashed, self._sizes)
-        return PreparedOfHeads(parameters, slopes, sharpening_slope)
+        return PreparedHeads(parameters, slopes, sharpening_slope)
 
-    def _nothing_deferred(self, kept: KeptOfHeads) -> MemoryGradient:
+    def _nothing_deferred(self, kept: KeptHeads) -> MemoryGradient:
         sizes = self._sizes
         weightings = tf.zeros_like(kept.weightings[0])
         reads, writes = self._split(weightings)
@@ -164,10 +164,10 @@ class NTMLoop(Loop):
         )
 
     def _heads_back(
-        self, t: tf.Tensor, kept: Kept, prepared: PreparedOfHeads, d_after: Any
+        self, t: tf.Tensor, kept: Kept, prepared: PreparedHeads, d_after: Any
     ) -> tuple[Any, tf.Tensor, MemoryGradient]:
-        parameters, of_heads = prepared.parameters, kept.heads
-        reads, writes = self._split(of_heads.weightings)
+        parameters, kept_heads = prepared.parameters, kept.heads
+        reads, writes = self._split(kept_heads.weightings)
         by_write = analytic.write_gradient(
             kept.memory,
             writes,
@@ -183,7 +183,7 @@ class NTMLoop(Loop):
             [analytic.along_width(kept.memory, d_read_vectors), d_write_weightings], axis=1
         )
         d_addressing, d_previous, d_dot, decay = self._address_back(
-            kept.memory, of_heads, prepared, d_weightings
+            kept.memory, kept_heads, prepared, d_weightings
         )
         d_projection = analytic.head_parameters_gradient(
             prepared.slopes,
@@ -204,8 +204,8 @@ class NTMLoop(Loop):
     def _address_back(
         self,
         memory: tf.Tensor,
-        kept: KeptOfHeads,
-        prepared: PreparedOfHeads,
+        kept: KeptHeads,
+        prepared: PreparedHeads,
         d_weightings: tf.Tensor,
     ) -> tuple[HeadParameters, tf.Tensor, tf.Tensor, tf.Tensor]:
         """The gradients by the addressing parameters and by w_{t-1}, and the two factors of the

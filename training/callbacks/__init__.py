@@ -1,4 +1,4 @@
-"""Callbacks that only a run needs: how it ends, what it saves, the numbers that it writes."""
+"""Callbacks of a training run: to end it, to save the model, to log numbers."""
 
 from training.callbacks.ends import (
     NonFiniteLossError,

@@ -1,4 +1,4 @@
-"""When a training ends, and how long it took."""
+"""Callbacks that end a training, and one that measures its time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ntm_keras.keras_compat import keras, training_step
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Ends training after so many steps of the optimizer, in the middle of an epoch if need be."""
+    """Ends training after `steps` training steps, even in the middle of an epoch."""
 
     def __init__(self, steps: int):
         super().__init__()
@@ -31,15 +31,15 @@ class StopAfter(keras.callbacks.Callback):
 class StopWhenSolved(keras.callbacks.Callback):
     """Ends training when the validation, and then a test on fresh data, is below a threshold.
 
-    A validation set that is looked at after every epoch is passed by luck sooner or later; the
-    test, made only when it is passed, need not be small. But it is repeated until it is passed
-    too: to say how good the model is takes other data.
+    A small validation set that is used after every epoch is passed by luck sooner or later. The
+    test is used only then, so it can be larger. But it is repeated until it is passed too, so the
+    final measure of the model needs other data.
 
     Args:
         below: The threshold.
-        test: Called with the number of training steps; returns what is compared with `below`.
-        monitor: Which of the logs is compared with `below`.
-        times: How many validations in a row must be below it before the test is made.
+        test: Called with the number of training steps; returns the number to compare with `below`.
+        monitor: The name in the logs of the number to compare with `below`.
+        times: How many validations in a row must be below the threshold before the test.
     """
 
     def __init__(self, below: float, test: Callable[[int], float], monitor: str, times: int = 1):
@@ -48,7 +48,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         self._test = test
         self._monitor = monitor
         self._times = times
-        # What a checkpoint has to keep.
+        # The variables that a checkpoint must keep.
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
     def on_epoch_end(self, epoch, logs=None):
@@ -59,23 +59,23 @@ class StopWhenSolved(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def is_solved(self, step: int) -> bool:
-        """Whether enough validations were passed, and the test at this step is passed too."""
+        """Whether enough validations in a row and the test at this step are passed."""
         if self.variables["passed_in_a_row"] < self._times:
             return False
         return self._test(step) < self._below
 
 
 class RunTime(keras.callbacks.Callback):
-    """Counts the seconds of a training, whatever number of processes it took.
+    """Counts the seconds of a training, over all processes in which it ran.
 
     Args:
-        started: When this process, or this call, started, by `time.perf_counter`.
+        started: The start of this process or call, by `time.perf_counter`.
     """
 
     def __init__(self, started: float):
         super().__init__()
         self._since = started
-        # What a checkpoint has to keep.
+        # The variables that a checkpoint must keep.
         self.variables = {"seconds": tf.Variable(0.0, trainable=False, dtype=tf.float64)}
 
     def on_train_batch_end(self, batch, logs=None):
@@ -85,14 +85,14 @@ class RunTime(keras.callbacks.Callback):
         self.count()
 
     def count(self) -> None:
-        """Adds the seconds since the last time."""
+        """Adds the seconds since the last call."""
         now = time.perf_counter()
         self.variables["seconds"].assign_add(now - self._since)
         self._since = now
 
     @property
     def seconds(self) -> float:
-        """The seconds until the last time that they were counted."""
+        """The seconds up to the last call of `count`."""
         return float(self.variables["seconds"])
 
 
@@ -105,12 +105,12 @@ class SignalReceivedError(Exception):
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends training on Ctrl-C or SIGTERM, once the step is done. A second signal ends it at once.
+    """Ends training on Ctrl-C or SIGTERM after the current step. A second signal ends it at once.
 
-    After the last step of an epoch its validation is waited for. It has to come after the callbacks
-    whose work is to be done by then. When training ends, signals mean what they did before; where
-    it ends by an exception of another callback, `on_train_end` has to be called for that. Python
-    allows only the main thread to catch signals: in another one this callback does nothing.
+    After the last step of an epoch it waits for the validation. Put it after the callbacks that
+    must finish their work first. When training ends, it restores the signal handlers; call
+    `on_train_end` for that if another callback raises an exception. Python allows only the main
+    thread to catch signals: in another thread this callback does nothing.
 
     Args:
         save: Called before training ends.
@@ -136,7 +136,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._epoch_began = training_step(self.model)
 
     def on_train_batch_end(self, batch, logs=None):
-        # Of several steps in one call `batch` is the first, or the last: that depends on Keras.
+        # If a call makes several steps, `batch` is the first or the last, depending on Keras.
         if training_step(self.model) - self._epoch_began != self.params.get("steps"):
             self._end_if_asked_to()
 
@@ -168,12 +168,12 @@ class NonFiniteLossError(Exception):
 
 
 class StopWhenNotFinite(keras.callbacks.Callback):
-    """Ends training when its loss is no longer finite, and says what went first.
+    """Ends training when its loss is no longer finite, and says what overflowed first.
 
-    It has to come before the callbacks that save.
+    Put it before the callbacks that save.
 
     Args:
-        guard: The training's, which knows the first gradient that overflowed.
+        guard: The training's `GuardGradients`, which knows the first gradient that overflowed.
 
     Raises:
         NonFiniteLossError: In training, when loss or validation loss is NaN or infinite.
@@ -213,5 +213,5 @@ class StopWhenNotFinite(keras.callbacks.Callback):
 
 
 def _path(weight: Any) -> str:
-    """A weight's name with those of its layers: Keras 2 has it in `name`, Keras 3 in `path`."""
+    """A weight's name with its layers' names: Keras 2 has it in `name`, Keras 3 in `path`."""
     return getattr(weight, "path", weight.name)

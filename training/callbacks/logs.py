@@ -1,6 +1,6 @@
 """Numbers over training, for TensorBoard.
 
-The step axis is the number of training steps, so that runs whose epochs differ can be compared.
+The step axis counts training steps, so that runs with different epochs can be compared.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ntm_keras.keras_compat import keras, training_step
 class ScalarLog(keras.callbacks.Callback):
     """Writes the logs of every epoch for TensorBoard: training and validation in one chart.
 
-    To these it adds the learning rate, the sequences seen, and the sequences trained on a second
-    (validation and the other callbacks not counted).
+    It adds the learning rate, the sequences seen, and the sequences per second of training time
+    (without validation and the other callbacks).
 
     Args:
-        log_dir: The run's folder; training is written under `train`, validation under
-            `validation` in it.
+        log_dir: The run's folder; training is written to its folder `train`, validation to
+            `validation`.
         batch_size: Sequences of a batch.
     """
 
@@ -66,19 +66,19 @@ class ScalarLog(keras.callbacks.Callback):
 
 
 class Measurements(EveryFewEpochs):
-    """Writes for TensorBoard what a function measures, every now and then.
+    """Writes the scalars that a function measures for TensorBoard, every few epochs.
 
     Args:
         log_dir: Where to write.
-        measure: Returns scalars by their tags.
-        every: Measure after every so many epochs, and when training ends.
+        measure: Returns a dict from tag to scalar.
+        every: Measure after every `every` epochs, and when training ends.
     """
 
     def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
         super().__init__(log_dir, every)
         self._measure = measure
 
-    def _do(self, step: int) -> None:
+    def _run(self, step: int) -> None:
         measured = self._measure()
         with self._log.writing():
             for tag, value in measured.items():

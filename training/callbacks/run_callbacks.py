@@ -22,7 +22,7 @@ from training.settings import Settings
 
 
 class RunCallbacks(NamedTuple):
-    """The callbacks whose variables are, beside the model's, the state of a run."""
+    """The callbacks that have a state of their own, or save the state of a run."""
 
     averages: SwapAveragedWeights | None
     guard: GuardGradients
@@ -68,7 +68,7 @@ class RunCallbacks(NamedTuple):
     def in_order(
         self, steps: int, logs: list[keras.callbacks.Callback], on_signal: StopOnSignal
     ) -> list[keras.callbacks.Callback]:
-        """All callbacks of a training until a step: each after those whose work it needs."""
+        """All callbacks of a training up to a step; each comes after the callbacks it needs."""
         return [
             StopAfter(steps),
             *([self.averages] if self.averages else []),
@@ -82,11 +82,11 @@ class RunCallbacks(NamedTuple):
         ]
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """A context in which the model has the weights that are measured and saved."""
+        """A context in which the model has its averaged weights, if the run averages."""
         return self.averages.shown() if self.averages else contextlib.nullcontext()
 
     def save(self) -> None:
-        """Keeps the state and the model as they are now, or warns why that cannot be."""
+        """Writes a checkpoint and the model; if that fails, a warning says why."""
         try:
             self.checkpoints.write()
             with self.averaged():

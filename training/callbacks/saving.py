@@ -1,4 +1,4 @@
-"""The model as it is trained, in files of its own; and what to do where files cannot be written."""
+"""Callbacks that save the model during training, also when the disk is full."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class SaveLatest(keras.callbacks.Callback):
     """Saves a model after an epoch, and when training ends.
 
     Args:
-        path: Where to save, ending in `.keras`. The file is written beside and renamed, so that
-            there is always a whole one.
+        path: Where to save, ending in `.keras`. A new file is written under another name and then
+            renamed, so that the file at `path` is always complete.
         saved: The model to save.
-        seconds: The least time between two epochs after which it is saved.
+        seconds: The least time between two saves after an epoch.
 
     Raises:
-        OSError: In training, when the file cannot be written. What was saved last stays.
+        OSError: In training, when the file cannot be written. The last saved file stays.
     """
 
     def __init__(self, path: str, saved: keras.Model, seconds: float = 30.0):
@@ -51,12 +51,12 @@ class SaveBest(keras.callbacks.Callback):
     """Saves a model after every epoch that is better than all before.
 
     Args:
-        path: As of `SaveLatest`.
+        path: As for `SaveLatest`.
         saved: The model to save.
-        monitor: Which of the logs is lower in a better epoch.
+        monitor: The name in the logs of the number that is lower in a better epoch.
 
     Raises:
-        OSError: In training, when the file cannot be written. What was saved last stays.
+        OSError: In training, when the file cannot be written. The last saved file stays.
     """
 
     def __init__(self, path: str, saved: keras.Model, monitor: str):
@@ -64,7 +64,7 @@ class SaveBest(keras.callbacks.Callback):
         self._path = path
         self._saved = saved
         self._monitor = monitor
-        # What a checkpoint has to keep.
+        # The variables that a checkpoint must keep.
         self.variables = {"lowest": tf.Variable(math.inf, trainable=False)}
 
     def on_epoch_end(self, epoch, logs=None):
@@ -96,11 +96,11 @@ _HOOKS = (
 
 
 def ignore_write_errors(callback: Any) -> Any:
-    """Lets training go on where a callback cannot write: the disk is full, or no longer there.
+    """Lets training go on if a callback cannot write, for example because the disk is full.
 
     Args:
-        callback: The callback. An `OSError` of its hooks no longer ends the training; the first
-            one becomes a warning.
+        callback: The callback. An `OSError` in its hooks no longer ends training; the first one
+            becomes a warning.
 
     Returns:
         The same callback.
