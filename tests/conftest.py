@@ -8,6 +8,15 @@ import pytest
 
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
+# Files of tests that have nothing to do with Keras: under Keras 2 they would only be repeated.
+WITHOUT_KERAS = [
+    *("addressing", "memory", "heads", "invariants", "pictures"),
+    *("task", "copy", "repeat_copy", "associative_recall", "dynamic_ngrams", "priority_sort"),
+    *("omniglot", "drawings", "settings", "command_line", "bad_input", "paper_configs"),
+    *("run_folder", "curves", "picture", "results", "seeds", "waiting"),
+]
+collect_ignore = [f"test_{name}.py" for name in WITHOUT_KERAS] if IS_KERAS_2 else []
+
 
 def pytest_collection_modifyitems(items):
     for item in items:

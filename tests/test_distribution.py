@@ -1,6 +1,5 @@
 """A batch that two devices share: of one machine, or of two processes that work together."""
 
-import dataclasses
 import json
 import os
 import socket
@@ -29,7 +28,7 @@ SETTINGS = tiny(
     clip_norm=0.05,
     ema_momentum=0.9,
     learning_rate=1e-2,
-    xla=not IS_KERAS_2,
+    steps=4,
 )
 ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 does not train with workers")
 
@@ -77,7 +76,7 @@ def weights(logdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "alone"
-    train(dataclasses.replace(SETTINGS, xla=False), logdir)
+    train(SETTINGS, logdir)
     return weights(logdir)
 
 
@@ -87,6 +86,14 @@ def alone(tmp_path_factory):
 def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path, start_shared):
     finish(start_shared(f"--logdir={tmp_path}", "--steps=3"))
     finish(start_shared(f"--logdir={tmp_path}"))
+    for one, other in zip(alone, weights(tmp_path), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
+def test_a_shared_run_under_xla_ends_as_one_on_one_device(alone, tmp_path):
+    finish(start_mirrored(f"--logdir={tmp_path}", "--xla"))
     for one, other in zip(alone, weights(tmp_path), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
 

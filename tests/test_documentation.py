@@ -13,6 +13,7 @@ from runs import flags_of
 
 import ntm_keras
 from ntm_keras import callbacks
+from ntm_keras.keras_compat import IS_KERAS_2
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,6 +41,8 @@ def runnable():
     """The Python code to run: (page, code)."""
     found = [(page, code) for page, title, code in blocks("python") if not title]
     alone = [(page, code) for page, code in found if page not in CONTINUED]
+    if IS_KERAS_2:  # The other pages need no second look.
+        alone = [(page, code) for page, code in alone if page == "README.md"]
     joined = [(page, "\n".join(code for each, code in found if each == page)) for page in CONTINUED]
     return alone + joined
 

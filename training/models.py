@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 import ntm_keras
-from ntm_keras.keras_compat import IS_KERAS_2, keras
+from ntm_keras.keras_compat import IS_KERAS_2, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
 from training.errors import BadInput
@@ -94,6 +94,8 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
         jit_compile=settings.xla and not parts and not is_shared,
         steps_per_execution=1 if is_shared and not IS_KERAS_2 else steps_per_call,
     )
+    # Otherwise the first call makes the optimizer's variables, and the step is traced twice.
+    build_optimizer(trainer)
     return keras.Model(inputs, answers(layers, inputs)), trainer
 
 
