@@ -305,9 +305,19 @@ class MemoryCell(AbstractRNNCell):
     def call(self, inputs, states, training=None):
         inputs = validation.real("inputs", inputs, self.compute_dtype)
         step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
-        return step.outputs, self._flat(
-            step.state, f"The `state` that `{type(self).__name__}.step` returns"
-        )
+        name = type(self).__name__
+        if not {"outputs", "state"} <= set(getattr(step, "_fields", ())):
+            raise ValueError(
+                f"What `{name}.step` returns must be a NamedTuple with `outputs` and `state` among"
+                f" its fields. Received: a `{type(step).__name__}`"
+            )
+        if not step.outputs.shape.is_compatible_with([None, self.output_size]):
+            raise ValueError(
+                f"The `outputs` that `{name}.step` returns must have the shape (batch,"
+                f" {self.output_size}), with the cell's `output_size`. Received:"
+                f" {tuple(step.outputs.shape)}"
+            )
+        return step.outputs, self._flat(step.state, f"The `state` that `{name}.step` returns")
 
     def run_controller(
         self, inputs: tf.Tensor, state: Any
@@ -416,6 +426,12 @@ class MemoryLayer(keras.layers.RNN):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(cell, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        cell = vars(self).get("cell")
+        if cell is not None and name in _argument_names(cell.__class__):
+            raise AttributeError(f"{name!r} is an attribute of the cell: set it on `layer.cell`.")
+        super().__setattr__(name, value)
+
     def build(self, sequences_shape, initial_state_shape=None):
         shape = _sequences_shape(sequences_shape)
         if len(shape) != 3 or shape[-1] is None:
@@ -441,16 +457,18 @@ class MemoryLayer(keras.layers.RNN):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         controllers.reset_dropout(self.cell.controller)
         if self.stateful and initial_state is None and not isinstance(sequences, list):
-            initial_state = self._state_to_continue_from()
+            initial_state = self._state_to_continue_from(sequences)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
-    def _state_to_continue_from(self) -> list[tf.Tensor]:
-        """A stateful layer's state, or the cell's initial state if the layer's is all zeros."""
+    def _state_to_continue_from(self, sequences: tf.Tensor) -> list[tf.Tensor]:
+        """A stateful layer's state, or its initial state if that is all zeros."""
         states = [tf.convert_to_tensor(state) for state in self.states]
-        batch_size, dtype = states[0].shape[0], states[0].dtype
-        initial = self.cell.get_initial_state(batch_size=batch_size, dtype=dtype)
+        initial = self.get_initial_state(sequences if IS_KERAS_2 else states[0].shape[0])
         was_called = tf.reduce_any([tf.reduce_any(state != 0) for state in states])
-        return [tf.where(was_called, *pair) for pair in zip(states, initial)]
+        return [
+            tf.where(was_called, state, tf.cast(first, state.dtype))
+            for state, first in zip(states, initial)
+        ]
 
     @property
     def has_fast_loop(self) -> bool:
@@ -462,13 +480,13 @@ class MemoryLayer(keras.layers.RNN):
         sequences = validation.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
             mask = validation.mask(mask, sequences)
-        if not self.has_fast_loop:
+        loop_class = None if self.unroll else fast.loop_for(self.cell)
+        if loop_class is None:
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if self.go_backwards:
             sequences = tf.reverse(sequences, [1])
             mask = None if mask is None else tf.reverse(mask, [1])
-        loop = fast.loop_for(self.cell)(self.cell, mask)
-        outputs, states = loop.run(sequences, initial_state)
+        outputs, states = loop_class(self.cell, mask).run(sequences, initial_state)
         if mask is not None:
             outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
         return outputs[:, -1], outputs, states
@@ -498,12 +516,14 @@ class MachineLayer(MemoryLayer):
 
     def __init__(self, cell_arguments: dict[str, Any], **options: Any):
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
-        cell_only = CellOptions.__optional_keys__ - {"name", *shared}
-        cell = self.cell_class(
+        cell_class: Any = self.cell_class
+        of_cell = CellOptions.__optional_keys__ | _argument_names(cell_class)
+        cell_only = of_cell - {"name", *shared}
+        cell = cell_class(
             **cell_arguments,
             **{name: options.pop(name) for name in cell_only & options.keys()},
             **shared,
-            name=f"{self.cell_class.__name__.removesuffix('Cell').lower()}_cell",
+            name=f"{cell_class.__name__.removesuffix('Cell').lower()}_cell",
         )
         super().__init__(cell, **options)
 
@@ -533,6 +553,11 @@ def _check_is_complete(cell_class: type[MemoryCell]) -> None:
             f"{cell_class.__name__} must define {', '.join(f'`{name}`' for name in missing)}:"
             " see the documentation of MemoryCell."
         )
+    if not hasattr(cell_class.State, "_fields"):
+        raise TypeError(
+            f"`{cell_class.__name__}.State` must be a NamedTuple. Received: {cell_class.State!r}"
+        )
+    fast.check_name(vars(cell_class).get("fast_loop"))
 
 
 def shows_options(cls: _Class) -> _Class:
@@ -549,7 +574,12 @@ def shows_options(cls: _Class) -> _Class:
 def _argument_names(cell_class: Any) -> set[str]:
     """The names of the arguments of a cell class and its base classes."""
     classes = [each for each in cell_class.__mro__ if issubclass(each, MemoryCell)]
-    return {name for each in classes for name in inspect.signature(each).parameters}
+    return {
+        parameter.name
+        for each in classes
+        for parameter in inspect.signature(each).parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
 
 
 def _is_list_of_shapes(shape: Any) -> bool:

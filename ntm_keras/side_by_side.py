@@ -89,7 +89,12 @@ class SideBySide(keras.layers.Wrapper):
 
 def can_wrap(layer: Any) -> bool:
     """Whether `SideBySide` accepts this layer."""
-    return isinstance(layer, MemoryLayer) and layer.has_fast_loop and not layer.stateful
+    return (
+        isinstance(layer, MemoryLayer)
+        and layer.has_fast_loop
+        and not layer.stateful
+        and layer.activity_regularizer is None
+    )
 
 
 def _described(layer: Any) -> str:

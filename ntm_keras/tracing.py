@@ -34,8 +34,8 @@ def trace(
         of its `as_trace`.
 
     Raises:
-        ValueError: `cell` is not a `MemoryCell`; or `inputs` does not have three axes, has no step,
-            or has another width than the cell was built for.
+        ValueError: `cell` is not a `MemoryCell`, or overrides `call`; or `inputs` does not have
+            three axes, has no step, or has another width than the cell was built for.
 
     Examples:
         >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
@@ -47,6 +47,11 @@ def trace(
         raise ValueError(
             "Argument `cell` must be a MemoryCell, such as an NTMCell or a MANNCell; a layer has it"
             f" as `layer.cell`. Received: cell={cell!r}"
+        )
+    if type(cell).call is not MemoryCell.call:
+        raise ValueError(
+            "Argument `cell` must not override `call`: a trace keeps what `step` returns."
+            f" Received: cell={cell!r}"
         )
     inputs = tf.cast(inputs, cell.compute_dtype)
     if inputs.shape.rank != 3 or not inputs.shape[1]:

@@ -16,7 +16,13 @@ TASKS = {
 
 
 def task_class(name: str) -> type[Task]:
-    """The class of the task of this name."""
+    """The class of the task of this name.
+
+    Raises:
+        ValueError: There is no such task.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task must be one of {list(TASKS)}. Received: {name!r}")
     return getattr(importlib.import_module(f"tasks.{name}"), TASKS[name])
 
 

@@ -58,7 +58,7 @@ class Task:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            checked(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.longest_time > LARGEST:
             raise ValueError(
                 f"a sequence has at most {LARGEST} steps. Received: {self}, which allows"

@@ -83,23 +83,48 @@ def test_overridden_addressing_is_what_runs(cell_class):
     assert np.abs(plain(SEQUENCES) - found).max() > 1e-3
 
 
-@pytest.mark.parametrize("cell", [NTMCell(**NTM_SIZES), MANNCell(**MANN_SIZES)], ids=repr)
-def test_a_method_that_is_replaced_on_one_cell_is_what_runs(cell):
-    step = cell.step
-    cell.step = lambda inputs, state: step(2 * inputs, state)
+@pytest.mark.parametrize(
+    "cell_class, sizes, name, change",
+    [
+        (NTMCell, NTM_SIZES, "step", lambda step: lambda inputs, *rest: step(2 * inputs, *rest)),
+        (MANNCell, MANN_SIZES, "step", lambda step: lambda inputs, *rest: step(2 * inputs, *rest)),
+        (NTMCell, NTM_SIZES, "head_parameters", lambda of: lambda projection: of(3 * projection)),
+        (NTMCell, NTM_SIZES, "with_reads", lambda with_: lambda x, reads: with_(x, 2 * reads)),
+        (NTMCell, NTM_SIZES, "project", lambda project: lambda *given: 2 * project(*given)),
+    ],
+    ids=["NTM step", "MANN step", "head_parameters", "with_reads", "project"],
+)
+def test_a_method_that_is_replaced_on_one_cell_is_what_runs(cell_class, sizes, name, change):
+    cell = cell_class(**sizes)
+    setattr(cell, name, change(getattr(cell, name)))
     assert_as_in_keras_loop(cell)
 
 
-@pytest.mark.parametrize("cell", [NTMCell(**NTM_SIZES), MANNCell(**MANN_SIZES)], ids=repr)
-def test_a_projection_that_was_replaced_is_what_runs(cell):
+def test_a_controller_whose_call_is_replaced_is_what_runs():
+    cell = NTMCell(**NTM_SIZES, controller="feedforward", controller_layers=2)
+    call = cell.controller.call
+    cell.controller.call = lambda inputs, states: call(2 * inputs, states)
+    assert_as_in_keras_loop(cell)
+
+
+@pytest.mark.parametrize(
+    "cell_class, sizes, name",
+    [
+        (NTMCell, NTM_SIZES, "parameter_projection"),
+        (NTMCell, NTM_SIZES, "output_projection"),
+        (MANNCell, MANN_SIZES, "parameter_projection"),
+    ],
+)
+def test_a_projection_that_was_replaced_is_what_runs(cell_class, sizes, name):
+    cell = cell_class(**sizes)
     cell.build((None, SEQUENCES.shape[-1]))
-    kernel, bias = cell.parameter_projection.get_weights()
+    kernel, bias = getattr(cell, name).get_weights()
     doubling = DoublingDense(len(bias))
     doubling.build((None, len(kernel)))
     doubling.set_weights([kernel, bias])
     if not IS_KERAS_2:  # As Keras itself does before it replaces parts of a built layer.
         cell._tracker.unlock()
-    cell.parameter_projection = doubling
+    setattr(cell, name, doubling)
     assert_as_in_keras_loop(cell)
 
 
@@ -173,6 +198,14 @@ def test_a_subclass_has_the_fast_loop_if_it_says_so():
     assert layer.has_fast_loop
     expected = keras.layers.RNN(layer.cell, return_sequences=True)(SEQUENCES)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@needs_fast_loops
+def test_activity_regularizers_are_left_to_keras_loop():
+    assert not NTM(
+        **NTM_SIZES, controller=keras.layers.LSTMCell(5, activity_regularizer="l2")
+    ).has_fast_loop
+    assert not MemoryLayer(NTMCell(**NTM_SIZES, activity_regularizer="l2")).has_fast_loop
 
 
 @needs_fast_loops

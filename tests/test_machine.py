@@ -124,7 +124,10 @@ def test_what_is_not_a_memory_cell_is_refused(cell):
         MemoryLayer(cell)
 
 
-@pytest.mark.parametrize("name", ["State", "state_shapes", "parameter_count", "step"])
+@pytest.mark.parametrize(
+    "name",
+    ["State", "state_shapes", "parameter_count", "output_size", "initial_state", "step"],
+)
 def test_a_cell_that_lacks_something_is_refused_when_it_is_made(name):
     own = {key: value for key, value in vars(StackCell).items() if key in dir(MemoryCell)}
     own.pop("__doc__"), own.pop("__module__")
@@ -165,6 +168,61 @@ def test_a_step_whose_state_has_another_shape_is_refused():
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
 
 
+def test_a_state_that_is_not_a_named_tuple_is_refused():
+    class WrongCell(StackCell):
+        State = dict
+
+    with pytest.raises(TypeError, match="`WrongCell.State` must be a NamedTuple"):
+        WrongCell(**SIZES)
+
+
+def test_a_step_that_returns_something_else_is_refused():
+    class WrongCell(StackCell):
+        def step(self, inputs, state):
+            return tuple(super().step(inputs, state))
+
+    with pytest.raises(ValueError, match="`WrongCell.step` returns .* a NamedTuple"):
+        MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+def test_outputs_of_another_width_than_the_cell_says_are_refused():
+    class WrongCell(StackCell):
+        output_size = 4
+
+    with pytest.raises(ValueError, match=r"`WrongCell.step` returns .*\(batch, 4\).* 8\)"):
+        MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+def test_a_fast_loop_that_does_not_exist_is_refused():
+    class WrongCell(NTMCell):
+        fast_loop = "nmt"
+
+    with pytest.raises(ValueError, match="`fast_loop` must be one of 'ntm', 'mann'"):
+        WrongCell(**NTM_SIZES)
+
+
+def test_a_stateful_layer_begins_with_its_own_initial_state():
+    class OfOnes(MemoryLayer):
+        def get_initial_state(self, *arguments, **options):
+            states = super().get_initial_state(*arguments, **options)
+            return [tf.ones_like(state) for state in states]
+
+    layer = OfOnes(StackCell(**SIZES), stateful=True, return_sequences=True)
+    ones = [tf.ones([2, size]) for size in layer.cell.state_size]
+    expected = MemoryLayer(layer.cell, return_sequences=True)(SEQUENCES, initial_state=ones)
+    np.testing.assert_allclose(layer(tf.constant(SEQUENCES)), expected, atol=1e-6)
+
+
+def test_a_trace_is_refused_where_call_does_something_else_than_step():
+    class LoudCell(StackCell):
+        def call(self, inputs, states, training=None):
+            outputs, states = super().call(inputs, states, training)
+            return 2 * outputs, states
+
+    with pytest.raises(ValueError, match="must not override `call`"):
+        trace(LoudCell(**SIZES), SEQUENCES)
+
+
 @pytest.mark.parametrize(
     "layer, expected",
     [
@@ -176,8 +234,11 @@ def test_a_step_whose_state_has_another_shape_is_refused():
 )
 def test_the_arguments_of_the_cell_are_attributes_of_the_layer(layer, expected):
     assert {name: getattr(layer, name) for name in expected} == expected
-    with pytest.raises(AttributeError, match="no attribute 'something_else'"):
-        layer.something_else  # noqa: B018
+    for name in ("something_else", "options", "kwargs"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(layer, name)
+    with pytest.raises(AttributeError, match="set it on `layer.cell`"):
+        layer.memory_size = 3
 
 
 @pytest.mark.parametrize("machine", [NTMCell, NTM, MANNCell, MANN])

@@ -58,7 +58,7 @@ def test_every_setting_of_the_machine_reaches_its_cell():
         "controller": "rnn",
         "controller_layers": 2,
         "memory_initializer": "random",
-        "weighting_initializer": "spread",
+        "weighting_initializer": "focused",
         "output_source": "controller_and_reads",
         "write_order": "simultaneous",
     }

@@ -17,7 +17,7 @@ from training import train
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of a folder whose name is all that a file system takes: settings, folder, output."""
-    settings = tiny()
+    settings = tiny(batch_size=16, xla=True)  # Compiled in two parts, where there are two cores.
     folder = tmp_path_factory.mktemp("runs")
     logdir = " [1]\\%#*?ü"
     finished = run_train(*as_arguments(settings), f"--logdir={logdir}", cwd=folder)

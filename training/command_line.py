@@ -50,7 +50,7 @@ def parse(argv: list[str], introduction: str = "") -> Command:
     values = read(argv, introduction)
     settings = Settings.from_flags(flagfiles.settings_of(values))
     for name in names_of_groups(*_OF_OTHER_MODELS[settings.model]):
-        if taken(name, argv[1:])[0]:
+        if taken(name, argv[1:])[0] or taken(f"no{name}", argv[1:])[0]:
             warnings.warn(f"--{name} means nothing to --model={settings.model}", stacklevel=2)
     return Command(values.mode, values.logdir, values.overwrite, settings)
 

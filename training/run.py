@@ -7,6 +7,7 @@ import io
 import math
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -113,7 +114,12 @@ def _help_to_train(
     ):
         if os.path.exists(checkpoints) and not overwrite:
             shutil.copytree(checkpoints, os.path.join(folder, "checkpoints"))
-        return _train(settings, folder, strategy, started)
+        try:
+            return _train(settings, folder, strategy, started)
+        except StoppedBySignalError as stopped:
+            name = signal.Signals(stopped.number).name
+            said = f"Stopped by {name}. The first worker says how to go on."
+            raise StoppedBySignalError(stopped.number, said) from None
 
 
 def _train(

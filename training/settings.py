@@ -308,10 +308,11 @@ class Settings:
         """
         names = {field.name for field in dataclasses.fields(cls)}
         limits = {name: value for name, value in values.items() if name not in names}
+        name = str(values.get("task"))
         try:
-            task = task_class(values["task"])(**limits)
-        except ValueError as error:
-            raise BadInput(f"--task={values['task']}: {error}") from error
+            task = task_class(name)(**limits)
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"--task={name}: {error}") from error
         return cls(**{**{name: values[name] for name in values.keys() & names}, "task": task})
 
 

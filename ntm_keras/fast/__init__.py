@@ -17,8 +17,18 @@ from ntm_keras.keras_compat import IS_KERAS_2
 # The keys are the values of a cell class's attribute `fast_loop`.
 _LOOPS: dict[str, type[Loop]] = {"ntm": NTMLoop, "mann": MANNLoop}
 
-# The methods of a cell that a loop replaces.
-_REPLACED_METHODS = {"call", "step", "address", "_address", "run_controller", "project"}
+
+def check_name(name: str | None) -> None:
+    """Refuses a `fast_loop` that does not exist.
+
+    Raises:
+        ValueError: The name is not None, and no loop has it.
+    """
+    if name is not None and name not in _LOOPS:
+        raise ValueError(
+            f"A cell's `fast_loop` must be one of {', '.join(map(repr, _LOOPS))}, or None."
+            f" Received: fast_loop={name!r}"
+        )
 
 
 def loop_for(cell: Any) -> type[Loop] | None:
@@ -26,21 +36,21 @@ def loop_for(cell: Any) -> type[Loop] | None:
 
     A cell class names its loop in its own attribute `fast_loop`. A subclass does not inherit the
     loop, because it may compute something else. A subclass that computes the same can set
-    `fast_loop = NTMCell.fast_loop`.
+    `fast_loop = NTMCell.fast_loop`; then the loop runs, whatever the subclass overrides.
 
     Args:
         cell: A `MemoryCell`, built or not.
 
     Returns:
         A subclass of `Loop`, or None: under Keras 2, whose RNN layer does not allow another loop;
-        in half precision; for a class without a loop; for a cell with a replaced method; and for a
-        controller or a projection that `controller.is_known` does not know.
+        in half precision; for a class without a loop; for a cell with an activity regularizer, or
+        a method of which was replaced; and for a controller or a projection that
+        `controller.is_known` does not know.
     """
     declared = vars(type(cell)).get("fast_loop")
-    is_replaced = not _REPLACED_METHODS.isdisjoint(vars(cell))
-    if IS_KERAS_2 or declared is None or is_replaced:
+    if IS_KERAS_2 or declared is None or controller.has_replaced_method(cell):
         return None
-    if cell.compute_dtype not in ("float32", "float64"):
+    if cell.compute_dtype not in ("float32", "float64") or cell.activity_regularizer is not None:
         return None
     if cell.compute_dtype != cell.variable_dtype or not controller.is_known(cell):
         return None

@@ -28,12 +28,16 @@ class Kind(NamedTuple):
     lstm: tuple[Callable, Callable] | None = None
 
 
-_TANH = {"activation": keras.activations.tanh, "use_bias": True}
+_TANH = {
+    "activation": keras.activations.tanh,
+    "use_bias": True,
+    "activity_regularizer": None,
+}
 _NO_DROPOUT = {"dropout": 0, "recurrent_dropout": 0}
 
 # Subclasses do not count: they may compute something else.
 KNOWN_LAYERS: dict[type, Kind] = {
-    keras.layers.Dense: Kind({**_TANH, "activity_regularizer": None}, weight_count=2),
+    keras.layers.Dense: Kind(_TANH, weight_count=2),
     keras.layers.SimpleRNNCell: Kind({**_TANH, **_NO_DROPOUT}, weight_count=3, is_recurrent=True),
     keras.layers.LSTMCell: Kind(
         {**_TANH, **_NO_DROPOUT, "recurrent_activation": keras.activations.sigmoid},
@@ -42,39 +46,45 @@ KNOWN_LAYERS: dict[type, Kind] = {
         lstm=(analytic.lstm, analytic.lstm_slopes),
     ),
     CountingLSTMCell: Kind(
-        {},
+        {"activity_regularizer": None},
         weight_count=3,
         is_recurrent=True,
         lstm=(analytic.counting_lstm, analytic.counting_lstm_slopes),
     ),
 }
-_PROJECTION = Kind(
-    {
-        "activation": keras.activations.linear,
-        "use_bias": True,
-        "activity_regularizer": None,
-    },
-    weight_count=2,
-)
+_PROJECTION = Kind({**_TANH, "activation": keras.activations.linear}, weight_count=2)
+
+# Keras wraps these methods of every layer itself.
+_WRAPPED = {"build", "quantize"}
+
+
+def has_replaced_method(layer: Any) -> bool:
+    """Whether a method was replaced on this one object."""
+    replaced = vars(layer).keys() - _WRAPPED
+    return any(callable(getattr(type(layer), name, None)) for name in replaced)
 
 
 def is_known(cell: Any) -> bool:
-    """Whether the loops know all layers of the cell's controller, and its projection."""
+    """Whether the loops know all layers of the cell's controller, and its projections."""
     layers = layers_of(cell.controller)
     kinds = [KNOWN_LAYERS.get(type(layer)) for layer in layers]
     if not layers or None in kinds or len(set(map(type, layers))) != 1:
         return False
     known = list(zip(layers, kinds))
-    if cell.built:
-        if type(cell.parameter_projection) is not keras.layers.Dense:
-            return False
-        known.append((cell.parameter_projection, _PROJECTION))
-    return all(_is_of_kind(layer, kind, cell.compute_dtype) for layer, kind in known)
+    for name in ("parameter_projection", "output_projection"):
+        projection = getattr(cell, name, None)
+        if projection is not None:
+            if type(projection) is not keras.layers.Dense:
+                return False
+            known.append((projection, _PROJECTION))
+    return not has_replaced_method(cell.controller) and all(
+        _is_of_kind(layer, kind, cell.compute_dtype) for layer, kind in known
+    )
 
 
 def _is_of_kind(layer: Any, kind: Any, dtype: str) -> bool:
     return (
-        "call" not in vars(layer)
+        not has_replaced_method(layer)
         and all(getattr(layer, name) == value for name, value in kind.settings.items())
         and layer.compute_dtype == dtype
         and (

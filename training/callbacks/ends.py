@@ -159,8 +159,7 @@ class StopOnSignal(keras.callbacks.Callback):
         self._received = number
         name = signal.Signals(number).name
         print(f"\n{name}: stopping after the steps at hand; once more ends at once.", flush=True)
-        for each in self._handlers:
-            signal.signal(each, signal.SIG_DFL)
+        self.on_train_end()
 
 
 class NonFiniteLossError(Exception):
