@@ -68,7 +68,11 @@ def assert_as_in_keras_loop(cell):
     return expected
 
 
-@pytest.mark.parametrize("cell", [SilentCell(**NTM_SIZES), SilentMANNCell(**MANN_SIZES)], ids=repr)
+@pytest.mark.parametrize(
+    "cell",
+    [SilentCell(**NTM_SIZES), SilentMANNCell(**MANN_SIZES)],
+    ids=lambda each: type(each).__name__,
+)
 def test_an_overridden_step_is_what_runs(cell):
     assert not np.any(assert_as_in_keras_loop(cell))
 

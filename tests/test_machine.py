@@ -100,7 +100,7 @@ def test_its_trace_has_what_its_step_returns():
 @pytest.mark.parametrize(
     "cell",
     [StackCell(**SIZES), NTMCell(**NTM_SIZES, shift_range=2), MANNCell(**SIZES, head_num=2)],
-    ids=repr,
+    ids=lambda each: type(each).__name__,
 )
 def test_a_layer_around_a_cell_is_saved_with_it(cell, tmp_path):
     layer = MemoryLayer(cell, return_sequences=True, go_backwards=True)
@@ -118,7 +118,9 @@ def test_a_layer_that_makes_its_cell_cannot_be_saved_with_another():
         layer.get_config()
 
 
-@pytest.mark.parametrize("cell", [keras.layers.LSTMCell(4), NTM(**NTM_SIZES), None], ids=repr)
+@pytest.mark.parametrize(
+    "cell", [keras.layers.LSTMCell(4), NTM(**NTM_SIZES), None], ids=lambda each: type(each).__name__
+)
 def test_what_is_not_a_memory_cell_is_refused(cell):
     with pytest.raises(ValueError, match="`cell` must be a MemoryCell"):
         MemoryLayer(cell)
@@ -230,7 +232,7 @@ def test_a_trace_is_refused_where_call_does_something_else_than_step():
         (MANN(**SIZES, head_num=2), {**SIZES, "head_num": 2, "gamma": 0.95}),
         (MemoryLayer(StackCell(**SIZES, controller_layers=2)), {**SIZES, "controller_layers": 2}),
     ],
-    ids=repr,
+    ids=lambda each: type(each).__name__,
 )
 def test_the_arguments_of_the_cell_are_attributes_of_the_layer(layer, expected):
     assert {name: getattr(layer, name) for name in expected} == expected
