@@ -28,6 +28,7 @@ class AssociativeRecall(Task):
     """
 
     default_eval_sizes = "6,8,10,12,15,20"
+    small_size = "2"
 
     bits: int = limit(6, "Bits of a vector.")
     item_length: int = limit(3, "Vectors of an item.")

@@ -25,6 +25,7 @@ class Copy(Task):
     """
 
     default_eval_sizes = "10,20,30,50,120"
+    small_size = "2"
 
     bits: int = limit(8, "Bits of a vector.")
     min_length: int = limit(1, "Vectors of the shortest training sequence.")

@@ -35,6 +35,7 @@ class DynamicNgrams(Task):
     solved_measure: ClassVar[str] = "excess_cost_bits_per_sequence"
     solved_below: ClassVar[float] = 0.7
     default_eval_sizes = "200"
+    small_size = "20"
 
     context: int = limit(5, "Bits that the next one depends on.", at_most=12)
     length: int = limit(200, "Bits of a sequence.", at_least=2)

@@ -73,6 +73,7 @@ class Omniglot(Task):
 
     solved_measure: ClassVar[str] = "later_error"
     solved_below: ClassVar[float] = 0.08
+    small_size = "46"
 
     omniglot: str = text("Folders or zip files in Omniglot's layout, separated by commas.")
     split: str = choice(

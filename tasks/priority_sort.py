@@ -28,6 +28,7 @@ class PrioritySort(Task):
     solved_measure: ClassVar[str] = "cost_bits_per_sequence"
     solved_below: ClassVar[float] = 18.0
     default_eval_sizes = "20x16"
+    small_size = "7x3"
 
     bits: int = limit(8, "Bits of a vector.")
     items: int = limit(20, "Vectors to sort.")

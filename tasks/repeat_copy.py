@@ -31,6 +31,7 @@ class RepeatCopy(Task):
 
     solved_below: ClassVar[float] = 0.1
     default_eval_sizes = "10x10,20x10,10x20"
+    small_size = "2x3"
 
     bits: int = limit(8, "Bits of a vector.")
     min_length: int = limit(1, "Vectors of the shortest training sequence.")

@@ -56,6 +56,9 @@ class Task:
     solved_measure: ClassVar[str] = "wrong_bits_per_sequence"
     solved_below: ClassVar[float] = 0.01
 
+    # In the notation of `--eval_sizes`: smaller than most, and quick to try.
+    small_size: ClassVar[str]
+
     def __post_init__(self):
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))

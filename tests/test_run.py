@@ -14,6 +14,7 @@ import pytest
 from runs import ROOT, events, tiny
 
 from ntm_keras.keras_compat import keras
+from tasks import TASKS, task_class
 from tasks.associative_recall import AssociativeRecall
 from tasks.copy import Copy
 from tasks.dynamic_ngrams import DynamicNgrams
@@ -158,6 +159,13 @@ OTHERS = {
     },
     "mann": {"model": "mann", "head_num": 2},
     "omniglot": {"eval_sizes": "9", "head_num": 2},
+}
+
+
+# Tasks that were added since.
+OTHERS |= {
+    name: {"task": task_class(name)(), "eval_sizes": task_class(name).small_size}
+    for name in TASKS.keys() - {"copy", *OTHERS}
 }
 
 
