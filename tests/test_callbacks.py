@@ -47,6 +47,7 @@ def test_the_gradient_norm_is_logged_in_every_fit():
         assert norm[0] != norm[1] and all(value > 0 for value in norm)
 
 
+@pytest.mark.graph
 def test_gradients_are_guarded_from_the_first_fit_on_or_not_at_all():
     model = make_model()
     fit(model)

@@ -61,7 +61,7 @@ def commands():
 
 
 def test_there_are_blocks_to_try():
-    assert len(RUN) >= 9 and len(QUOTED) >= 10 and len(commands()) >= 4
+    assert len(blocks("python")) >= 20 and len(QUOTED) >= 10 and len(commands()) >= 4
 
 
 @pytest.mark.parametrize("page, code", RUN)
