@@ -9,6 +9,8 @@ same for traces of one layer with its gradient, each at another length.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import os
 import pathlib
@@ -80,6 +82,8 @@ def growth(uses: Iterator[None]) -> float:
 
 def _resident() -> float:
     gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # Other C libraries than glibc.
+        ctypes.CDLL(None).malloc_trim(0)  # Otherwise freed memory counts as well.
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 

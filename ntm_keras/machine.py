@@ -428,7 +428,8 @@ class MemoryLayer(keras.layers.RNN):
 
     def __setattr__(self, name: str, value: Any) -> None:
         cell = vars(self).get("cell")
-        if cell is not None and name in _argument_names(cell.__class__):
+        is_own = name in vars(self) or hasattr(type(self), name)
+        if cell is not None and not is_own and name in _argument_names(cell.__class__):
             raise AttributeError(f"{name!r} is an attribute of the cell: set it on `layer.cell`.")
         super().__setattr__(name, value)
 
@@ -517,11 +518,10 @@ class MachineLayer(MemoryLayer):
     def __init__(self, cell_arguments: dict[str, Any], **options: Any):
         shared = {name: options[name] for name in ("dtype", "trainable") if name in options}
         cell_class: Any = self.cell_class
-        of_cell = CellOptions.__optional_keys__ | _argument_names(cell_class)
-        cell_only = of_cell - {"name", *shared}
+        cell_only = _argument_names(cell_class) & options.keys() - {"name", *shared}
         cell = cell_class(
             **cell_arguments,
-            **{name: options.pop(name) for name in cell_only & options.keys()},
+            **{name: options.pop(name) for name in cell_only},
             **shared,
             name=f"{cell_class.__name__.removesuffix('Cell').lower()}_cell",
         )

@@ -243,6 +243,17 @@ def test_the_arguments_of_the_cell_are_attributes_of_the_layer(layer, expected):
         layer.memory_size = 3
 
 
+class NamedCell(StackCell):
+    def __init__(self, *sizes, name=None, trainable=True, **options):
+        super().__init__(*sizes, name=name, trainable=trainable, **options)
+
+
+def test_an_argument_of_the_cell_that_is_the_layers_own_too_can_be_set_on_the_layer():
+    layer = MemoryLayer(NamedCell(**SIZES, name="inner"), name="outer")
+    layer.trainable = False
+    assert (layer.name, layer.trainable, layer.cell.trainable) == ("outer", False, False)
+
+
 @pytest.mark.parametrize("machine", [NTMCell, NTM, MANNCell, MANN])
 def test_help_shows_the_options_that_every_machine_has(machine):
     shown = inspect.signature(machine).parameters
