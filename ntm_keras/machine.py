@@ -154,8 +154,8 @@ class MemoryCell(AbstractRNNCell):
             steps: What `step` returned, with a time axis after the batch axis in every tensor.
 
         Returns:
-            By default `steps`. For `pictures` to draw it, it must be a NamedTuple with the fields
-            `read_weightings`, `write_weightings`, `read_vectors`, `add_vector` and `memory`.
+            By default `steps`. `pictures` draws the fields `read_weightings`, `write_weightings`,
+            `read_vectors`, `add_vector` and `memory`, as far as it has them.
         """
         return steps
 

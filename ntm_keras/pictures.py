@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,13 +75,14 @@ def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
 
 
 def draw_trace(trace: Any) -> dict[str, np.ndarray]:
-    """Draws a trace's first sequence: weightings, vectors and memory. See `DESCRIPTIONS`."""
+    """Draws a trace's first sequence: weightings, vectors and memory. See `DESCRIPTIONS`.
+
+    The trace of another machine may lack some of these: then the others are drawn.
+    """
     return {
-        "read_weightings": _weightings_over_time(trace.read_weightings[0]),
-        "write_weightings": _weightings_over_time(trace.write_weightings[0]),
-        "read_vectors": _heads_over_time(trace.read_vectors[0], -1, 1, DIVERGING),
-        "add_vectors": _heads_over_time(trace.add_vector[0], -1, 1, DIVERGING),
-        "memory": heatmap(trace.memory[0, -1], -1, 1, DIVERGING),
+        name: draw(getattr(trace, field)[0])
+        for name, (field, draw) in _DRAWN.items()
+        if hasattr(trace, field)
     }
 
 
@@ -95,6 +96,24 @@ def _heads_over_time(
     """`(time, heads, rows)` as a picture with time across, heads side by side."""
     heads = np.moveaxis(values, 1, 0)
     return stack([heatmap(head.T, low, high, palette) for head in heads], axis=1)
+
+
+def _vectors_over_time(vectors: np.ndarray) -> np.ndarray:
+    return _heads_over_time(vectors, -1, 1, DIVERGING)
+
+
+def _last_memory(memory: np.ndarray) -> np.ndarray:
+    return heatmap(memory[-1], -1, 1, DIVERGING)
+
+
+# From the name of a picture to the field of a trace, and the function that draws it.
+_DRAWN: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "read_weightings": ("read_weightings", _weightings_over_time),
+    "write_weightings": ("write_weightings", _weightings_over_time),
+    "read_vectors": ("read_vectors", _vectors_over_time),
+    "add_vectors": ("add_vector", _vectors_over_time),
+    "memory": ("memory", _last_memory),
+}
 
 
 def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:

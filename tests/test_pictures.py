@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import numpy as np
 
 from ntm_keras import NTMCell, pictures, trace
@@ -61,3 +63,12 @@ def test_target_output_and_error_stand_side_by_side_where_answers_count():
     assert picture.shape[:2] == (192, 3 * 192 + 2 * 4)
     assert columns == [bright, bright, dark, bright, blue, white]
     assert pictures.draw_answers(targets, answers, np.zeros([1, 3])).shape == picture.shape
+
+
+def test_of_another_machines_trace_the_fields_that_it_has_are_drawn():
+    class Trace(NamedTuple):
+        read_weightings: np.ndarray
+        memory: np.ndarray
+
+    drawn = pictures.draw_trace(Trace(np.ones([1, 5, 2, 8]) / 8, np.zeros([1, 5, 8, 4])))
+    assert set(drawn) == {"read_weightings", "memory"}

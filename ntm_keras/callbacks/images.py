@@ -94,9 +94,9 @@ class EveryFewEpochs(keras.callbacks.Callback):
 class MachineImages(EveryFewEpochs):
     """Draws for TensorBoard what the machine does with one example, over training.
 
-    It draws every layer of the model whose cell is an `NTMCell` or a `MANNCell`: the read and the
-    write weightings (locations down, time across, as in the paper's figure 6; several heads side by
-    side), the read and the add vectors (time across), and the memory after the last step
+    It draws every layer of the model whose cell is a `MemoryCell`, such as an `NTM`: the read and
+    the write weightings (locations down, time across, as in the paper's figure 6; several heads
+    side by side), the read and the add vectors (time across), and the memory after the last step
     (locations down). It also writes the pictures that `draw` returns.
 
     Args:
@@ -109,8 +109,8 @@ class MachineImages(EveryFewEpochs):
 
     Raises:
         ValueError: `every` is not a positive integer, `draw` is not a function, or `inputs` is not
-            a batch of arrays. At the first drawing: the model has no layer whose cell is an
-            `NTMCell` or a `MANNCell`, and `draw` is not given; or a recurrent layer is stateful.
+            a batch of arrays. At the first drawing: the model has no layer whose cell is a
+            `MemoryCell`, and `draw` is not given; or a recurrent layer is stateful.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class MachineImages(EveryFewEpochs):
         outputs, traces = self._trace(self._inputs)
         if not traces and not self._draw:
             raise ValueError(
-                "The model must call a layer whose cell is an NTMCell or a MANNCell, or `draw` must"
-                " be given: otherwise there is nothing to draw. Received:"
+                "The model must call a layer whose cell is a MemoryCell, such as an NTM, or `draw`"
+                " must be given: otherwise there is nothing to draw. Received:"
                 f" model={self.model.name!r}"
             )
         drawn = self._draw(outputs) if self._draw else {}
