@@ -74,6 +74,13 @@ def test_every_setting_of_a_mann_reaches_its_cell():
     assert {name: config[name] for name in given} == given
 
 
+def test_the_learning_rate_falls_linearly_to_its_end():
+    settings = tiny(learning_rate=0.5, learning_rate_end=0.1, learning_rate_steps=4)
+    rate = models.falling(settings, "learning_rate")
+    assert [float(rate(step)) for step in range(6)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
+    assert models.falling(tiny(learning_rate=0.5), "learning_rate") == 0.5
+
+
 def test_the_optimizer_has_what_the_settings_say():
     adam = models.make_optimizer(
         tiny(learning_rate=0.5, adam_epsilon=1e-3, clip_norm=2, ema_momentum=0.9)

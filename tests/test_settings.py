@@ -31,6 +31,11 @@ from training import Settings
         ({"clip_norm": 1, "clip_value": 2}, "clip_norm and clip_value .*clip_value=2"),
         ({"shift_range": 64}, "memory_size. Received: shift_range=64, memory_size=128"),
         ({"model": "mann", "head_num": 9, "memory_size": 8}, "head_num=9, memory_size=8"),
+        (
+            {"learning_rate_end": 1e-2, "learning_rate_steps": 9},
+            "learning_rate_end must be at most learning_rate",
+        ),
+        ({"learning_rate_end": 1e-4}, "learning_rate_end must be .* 0 without learning_rate_steps"),
         ({"weight_noise_end": 0.1}, "weight_noise_end must be at most weight_noise"),
         (
             {"weight_noise": 0.1, "distribution_strategy": "mirrored"},

@@ -79,7 +79,9 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
     mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
     outputs = answers(in_training, inputs, mask)
     trainer = (
-        ntm_keras.NoisyModel([inputs, steps], outputs, weight_noise(settings), settings.seed)
+        ntm_keras.NoisyModel(
+            [inputs, steps], outputs, falling(settings, "weight_noise"), settings.seed
+        )
         if settings.weight_noise
         else keras.Model([inputs, steps], outputs)
     )
@@ -163,6 +165,7 @@ def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
 
 def make_optimizer(settings: Settings) -> Any:
     """The optimizer that the settings describe."""
+    learning_rate = falling(settings, "learning_rate")
     options = {
         "global_clipnorm": settings.clip_norm or None,
         "clipvalue": settings.clip_value or None,
@@ -171,19 +174,16 @@ def make_optimizer(settings: Settings) -> Any:
     }
     if settings.optimizer == "adam":
         epsilon = settings.adam_epsilon
-        return keras.optimizers.Adam(settings.learning_rate, epsilon=epsilon, **options)
+        return keras.optimizers.Adam(learning_rate, epsilon=epsilon, **options)
     return keras.optimizers.RMSprop(
-        settings.learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )
 
 
-def weight_noise(settings: Settings) -> Any:
-    """The standard deviation of the weight noise: a number, or a schedule if it falls."""
-    if not settings.weight_noise_steps:
-        return settings.weight_noise
-    return keras.optimizers.schedules.PolynomialDecay(
-        settings.weight_noise, settings.weight_noise_steps, settings.weight_noise_end
-    )
+def falling(settings: Settings, name: str) -> Any:
+    """The learning rate or the weight noise: a number, or a schedule if it falls."""
+    start, end, steps = (getattr(settings, each) for each in (name, f"{name}_end", f"{name}_steps"))
+    return keras.optimizers.schedules.PolynomialDecay(start, steps, end) if steps else start
 
 
 def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:

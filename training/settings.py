@@ -88,6 +88,16 @@ class Settings:
         group=TRAINING,
     )
     learning_rate: float = number(1e-3, "The optimizer's.", *_ABOVE_0, group=TRAINING)
+    learning_rate_end: float = number(
+        0.0, "The value to which --learning_rate falls, linearly.", *_AT_LEAST_0, group=TRAINING
+    )
+    learning_rate_steps: int = limit(
+        0,
+        "The step at which the rate reaches --learning_rate_end; 0: it does not change.",
+        at_least=0,
+        at_most=_MANY,
+        group=TRAINING,
+    )
     adam_epsilon: float = number(
         1e-7,
         "Adam's epsilon: gradients smaller than this lead to smaller steps.",
@@ -253,19 +263,20 @@ class Settings:
             )
         if self.model == "mann" and self.head_num > self.memory_size:
             self._refuse("head_num must be at most memory_size", "head_num", "memory_size")
-        end = self.weight_noise_end
-        if end and (end > self.weight_noise or not self.weight_noise_steps):
-            self._refuse(
-                "weight_noise_end must be at most weight_noise, and 0 without weight_noise_steps",
-                "weight_noise",
-                "weight_noise_end",
-                "weight_noise_steps",
-            )
+        self._check_fall("learning_rate", self.learning_rate_end, self.learning_rate_steps)
+        self._check_fall("weight_noise", self.weight_noise_end, self.weight_noise_steps)
         if self.weight_noise and self.distribution_strategy != "none":
             self._refuse(
                 "weight_noise must be 0 where distribution_strategy shares a batch between devices",
                 "weight_noise",
                 "distribution_strategy",
+            )
+
+    def _check_fall(self, name: str, end: float, steps: int) -> None:
+        if end and (end > getattr(self, name) or not steps):
+            self._refuse(
+                f"{name}_end must be at most {name}, and 0 without {name}_steps",
+                *(name, f"{name}_end", f"{name}_steps"),
             )
 
     def _refuse(self, why: str, *names: str) -> None:
