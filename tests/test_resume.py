@@ -21,6 +21,8 @@ LONG = tiny(
     steps=56,
     validate_every=14,
     checkpoint_seconds=0,
+    learning_rate_end=1e-4,
+    learning_rate_steps=40,
     ema_momentum=0.9,
     weight_noise=0.01,
 )
@@ -109,7 +111,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     logdir, result, printed = stopped
     again, said = trained(LONG, logdir)
     assert "Epoch" not in said
-    told = "On fresh sequences:"
+    told = "fresh sequences:"
     assert said.split(told)[1] == printed.split(told)[1]
     assert {**again, "seconds": 0} == {**result, "seconds": 0}
 

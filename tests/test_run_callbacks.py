@@ -249,19 +249,19 @@ def test_training_stops_after_so_many_steps():
     assert int(model.optimizer.iterations) == 3
 
 
-def test_training_stops_when_validation_and_test_are_below_the_threshold():
-    tests = iter([5.0, 0.5])
-    steps = []
+def test_training_stops_when_validation_and_all_parts_of_a_test_are_below_the_threshold():
+    found = {4: 5.0, 8: 0.5, 9: 2.0, 12: 0.5, 13: 1.2}
+    drawn = []
 
-    def test(step):
-        steps.append(step)
-        return next(tests)
+    def test(number):
+        drawn.append(number)
+        return found[number]
 
-    stop = callbacks.StopWhenSolved(below=1.0, test=test, monitor="loss")
+    stop = callbacks.StopWhenSolved(below=1.0, test=test, monitor="loss", parts=2)
     model = make_model()
     fit(model, stop, epochs=9)
-    assert steps == [2, 4]
-    assert int(model.optimizer.iterations) == 4
+    assert drawn == [4, 8, 9, 12, 13]
+    assert int(model.optimizer.iterations) == 6
 
 
 def test_training_stops_only_after_so_many_passed_validations_in_a_row():

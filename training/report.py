@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from tasks.task import Task
+from training.callbacks import TEST_PARTS
 from training.settings import Settings
 
 
@@ -27,19 +28,20 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
     print(
         f"{where_to_look(logdir)}\n"
         f"It trains {f'on from step {step} ' if step else ''}until step"
-        f" {settings.steps}, or until {task.solved_measure} is below {below:g}{times}.\n"
+        f" {settings.steps}, or until {task.solved_measure} is below {below:g}{times} and in a test"
+        f" on {TEST_PARTS * settings.eval_sequences} other sequences.\n"
         "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
 
 
-def print_end(result: dict[str, Any], logdir: str) -> None:
-    """Prints the content of result.json."""
+def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
+    """Prints the content of result.json; `sequences` were measured."""
     found = ", ".join(f"{_title(name)} {value:.4f}" for name, value in measures(result).items())
     print(
         f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
-        f"On fresh sequences: {found}.\n"
+        f"On {sequences} fresh sequences: {found}.\n"
         f"{where_to_look(logdir)}"
     )
 

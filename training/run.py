@@ -134,9 +134,9 @@ def _train(
     evaluator = models.make_evaluator(model, task)
     sizes = settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed
 
-    def test(step: int) -> float:
-        tested = evaluator.evaluate(task.test(step, *sizes), verbose=0, return_dict=True)
-        return tested[task.solved_measure]
+    def test(draw: int) -> float:
+        data = models.with_steps(task.test(draw, *sizes))
+        return trainer.evaluate(data, verbose=0, return_dict=True)[task.solved_measure]
 
     used = RunCallbacks.make(settings, logdir, model, trainer, test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
@@ -148,12 +148,13 @@ def _train(
     if not is_over:
         report.print_beginning(settings, logdir, step)
         _fit(settings, logdir, trainer, used, _logs(settings, logdir, evaluator))
+    fresh = task.report(*sizes)
     with used.averaged():
-        found = evaluator.evaluate(task.report(*sizes), verbose=0, return_dict=True)
+        found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
     if not is_over:
         used.clock.count()
     result = _result(settings, training_step(trainer), used.clock.seconds, found)
-    report.print_end(result, logdir)
+    report.print_end(result, len(fresh) * _EVAL_BATCH_SIZE, logdir)
     run_folder.write_json(logdir, "result.json", result)
     return result
 

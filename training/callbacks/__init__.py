@@ -1,6 +1,7 @@
 """Callbacks of a training run: to end it, to save the model, to log numbers."""
 
 from training.callbacks.ends import (
+    TEST_PARTS,
     NonFiniteLossError,
     RunTime,
     SignalReceivedError,
@@ -14,6 +15,7 @@ from training.callbacks.run_callbacks import RunCallbacks
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 
 __all__ = [
+    "TEST_PARTS",
     "Measurements",
     "NonFiniteLossError",
     "RunCallbacks",

@@ -15,6 +15,9 @@ import tensorflow as tf
 from ntm_keras.callbacks import GuardGradients
 from ntm_keras.keras_compat import keras, training_step
 
+# The test that ends a training has at most so many parts, each as large as the final measure.
+TEST_PARTS = 16
+
 
 class StopAfter(keras.callbacks.Callback):
     """Ends training after `steps` training steps, even in the middle of an epoch."""
@@ -31,23 +34,34 @@ class StopAfter(keras.callbacks.Callback):
 class StopWhenSolved(keras.callbacks.Callback):
     """Ends training when the validation, and then a test on fresh data, is below a threshold.
 
-    A small validation set that is used after every epoch is passed by luck sooner or later. The
-    test is used only then, so it can be larger. But it is repeated until it is passed too, so the
-    final measure of the model needs other data.
+    A test that is repeated until it is passed is passed by luck sooner or later. So this test has
+    `parts`: it is failed with the first part after which the mean so far is not below the
+    threshold. A machine that often fails costs one part; one that passes all of them fails a final
+    measure on as many sequences as a part has only by rare chance.
 
     Args:
         below: The threshold.
-        test: Called with the number of training steps; returns the number to compare with `below`.
+        test: Called with a number that is different for every part of every test; returns the
+            measure on fresh sequences that belong to this number.
         monitor: The name in the logs of the number to compare with `below`.
         times: How many validations in a row must be below the threshold before the test.
+        parts: How many parts a test has at most.
     """
 
-    def __init__(self, below: float, test: Callable[[int], float], monitor: str, times: int = 1):
+    def __init__(
+        self,
+        below: float,
+        test: Callable[[int], float],
+        monitor: str,
+        times: int = 1,
+        parts: int = TEST_PARTS,
+    ):
         super().__init__()
         self._below = below
         self._test = test
         self._monitor = monitor
         self._times = times
+        self._parts = parts
         # The variables that a checkpoint must keep.
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
@@ -62,7 +76,12 @@ class StopWhenSolved(keras.callbacks.Callback):
         """Whether enough validations in a row and the test at this step are passed."""
         if self.variables["passed_in_a_row"] < self._times:
             return False
-        return self._test(step) < self._below
+        total = 0.0
+        for part in range(self._parts):
+            total += self._test(step * self._parts + part)
+            if not total / (part + 1) < self._below:
+                return False
+        return True
 
 
 class RunTime(keras.callbacks.Callback):
