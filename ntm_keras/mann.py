@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from ntm_keras import addressing, controllers, memory, validation
 from ntm_keras.keras_compat import serializable
@@ -17,9 +18,6 @@ from ntm_keras.machine import (
     shows_options,
 )
 from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_locations
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 K_STRATEGIES = ("separate", "summary")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
+from typing_extensions import Unpack
 
 from ntm_keras import addressing, heads, memory, validation
 from ntm_keras.initial_state import LearnedInitialState
@@ -17,9 +18,6 @@ from ntm_keras.machine import (
     in_wide_precision,
     shows_options,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 ADDRESSING_MODES = ("content_and_location", "content")
 OUTPUT_SOURCES = ("controller", "controller_and_reads")

@@ -1,6 +1,7 @@
 """A machine of one's own: `MemoryCell` and the layer around any cell."""
 
 import inspect
+import typing
 from typing import NamedTuple
 
 import numpy as np
@@ -259,3 +260,9 @@ def test_help_shows_the_options_that_every_machine_has(machine):
     shown = inspect.signature(machine).parameters
     assert shown["controller"].default == "lstm"
     assert shown["bias_initializer"].default == "zeros"
+
+
+@pytest.mark.parametrize("machine", [NTMCell, NTM, MANNCell, MANN])
+def test_programs_can_look_up_the_types_of_the_arguments(machine):
+    hints = typing.get_type_hints(machine.__init__)
+    assert hints["rnn_size"] is int and "options" in hints
