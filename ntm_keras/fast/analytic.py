@@ -190,17 +190,24 @@ def head_parameters_gradient(
 def _split(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
     """A projection split into the numbers for each parameter."""
     heads, width = sizes.read_heads + sizes.write_heads, sizes.memory_vector_dim
-    split = projection.shape[-1] - 2 * width * sizes.write_heads
-    per_head = tf.reshape(projection[:, :split], [-1, heads, split // heads])
-    per_write_head = tf.reshape(projection[:, split:], [-1, sizes.write_heads, 2 * width])
+    widths = [width, 1, 1, 2 * sizes.shift_range + 1, 1]
+    addressing, writing = tf.split(
+        projection, [heads * sum(widths), sizes.write_heads * 2 * width], axis=-1
+    )
+    key, strength, gate, shift_weighting, sharpening = tf.split(
+        tf.reshape(addressing, [-1, heads, sum(widths)]), widths, axis=-1
+    )
+    erase_vector, add_vector = tf.split(
+        tf.reshape(writing, [-1, sizes.write_heads, 2 * width]), 2, axis=-1
+    )
     return HeadParameters(
-        key=per_head[:, :, :width],
-        key_strength=per_head[:, :, width],
-        interpolation_gate=per_head[:, :, width + 1],
-        shift_weighting=per_head[:, :, width + 2 : -1],
-        sharpening=per_head[:, :, -1],
-        erase_vector=per_write_head[:, :, :width],
-        add_vector=per_write_head[:, :, width:],
+        key=key,
+        key_strength=tf.squeeze(strength, 2),
+        interpolation_gate=tf.squeeze(gate, 2),
+        shift_weighting=shift_weighting,
+        sharpening=tf.squeeze(sharpening, 2),
+        erase_vector=erase_vector,
+        add_vector=add_vector,
     )
 
 
@@ -208,10 +215,10 @@ def _join(parameters: HeadParameters) -> tf.Tensor:
     """The inverse of `_split`."""
     addressing = [
         parameters.key,
-        parameters.key_strength[:, :, tf.newaxis],
-        parameters.interpolation_gate[:, :, tf.newaxis],
+        tf.expand_dims(parameters.key_strength, 2),
+        tf.expand_dims(parameters.interpolation_gate, 2),
         parameters.shift_weighting,
-        parameters.sharpening[:, :, tf.newaxis],
+        tf.expand_dims(parameters.sharpening, 2),
     ]
     writing = [parameters.erase_vector, parameters.add_vector]
     joined = [tf.concat(part, axis=-1) for part in (addressing, writing)]
@@ -243,7 +250,7 @@ def address_by_content(
     """w^c, eq (5); `is_bounded` says that key strengths are at most 10."""
     inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + NORM_EPSILON)
     similarity = along_width(memory, key) * _inverse_norms(key, inverse_norm)
-    strength = key_strength[:, :, tf.newaxis]
+    strength = tf.expand_dims(key_strength, 2)
     if is_bounded:
         # Exponents lie between -20 and 0: the sum can neither overflow nor vanish, so the maximum
         # need not be subtracted.
@@ -269,7 +276,7 @@ def address_by_content_gradient(
     """
     d_exponent = _softmax_gradient(kept.weighting, d_weighting)
     d_key_strength = tf.reduce_sum(d_exponent * kept.similarity, axis=-1)
-    d_similarity = d_exponent * key_strength[:, :, tf.newaxis]
+    d_similarity = d_exponent * tf.expand_dims(key_strength, 2)
     d_dot = d_similarity * _inverse_norms(key, kept.inverse_norm)
     d_scale = d_similarity * kept.similarity
     key_decay = tf.reduce_sum(d_scale, axis=-1, keepdims=True) * _inverse_key_norm(key) ** 2
@@ -279,7 +286,7 @@ def address_by_content_gradient(
 
 def _inverse_norms(key: tf.Tensor, inverse_norm: tf.Tensor) -> tf.Tensor:
     """1 / (|k| |M(i)|), `(batch, heads, memory_size)`."""
-    return _inverse_key_norm(key) * inverse_norm[:, tf.newaxis, :]
+    return _inverse_key_norm(key) * tf.expand_dims(inverse_norm, 1)
 
 
 def _inverse_key_norm(key: tf.Tensor) -> tf.Tensor:
@@ -314,13 +321,13 @@ def address_by_location(
     shifts = weighted_shifts(parameters.shift_weighting)
     shifted = tf.add_n([weight * _roll(gated, offset) for offset, weight in shifts])
     log_shifted = tf.math.log(shifted + LOG_EPSILON)
-    weighting = softmax(parameters.sharpening[:, :, tf.newaxis] * log_shifted)
+    weighting = softmax(tf.expand_dims(parameters.sharpening, 2) * log_shifted)
     return weighting, KeptLocation(gated, log_shifted)
 
 
 def sharpening_slope(kept: KeptLocation, sharpening: tf.Tensor) -> tf.Tensor:
     """The slope of the exponents of eq (9) by the shifted weighting."""
-    return tf.exp(-kept.log_shifted_weighting) * sharpening[:, :, tf.newaxis]
+    return tf.exp(-kept.log_shifted_weighting) * tf.expand_dims(sharpening, 2)
 
 
 def address_by_location_gradient(
@@ -345,7 +352,7 @@ def address_by_location_gradient(
     ]
     d_gated = tf.add_n([weight * _roll(d_shifted, -offset) for offset, weight in shifts])
     d_gate = tf.reduce_sum(d_gated * (content_weighting - previous_weighting), axis=-1)
-    gate = parameters.interpolation_gate[:, :, tf.newaxis]
+    gate = tf.expand_dims(parameters.interpolation_gate, 2)
     return (
         gate * d_gated,
         (1 - gate) * d_gated,
@@ -386,7 +393,7 @@ def along_locations(memory: tf.Tensor, weightings: tf.Tensor) -> tf.Tensor:
 def outer(vectors: tf.Tensor, weightings: tf.Tensor) -> list[tf.Tensor]:
     """For each head, the outer product of its vector and its weighting, in the memory's shape."""
     pairs = zip(tf.unstack(vectors, axis=1), tf.unstack(weightings, axis=1))
-    return [vector[:, :, tf.newaxis] * weighting[:, tf.newaxis, :] for vector, weighting in pairs]
+    return [tf.expand_dims(vector, 2) * tf.expand_dims(weighting, 1) for vector, weighting in pairs]
 
 
 def write(

@@ -236,7 +236,7 @@ class Controller:
             d_preactivations.insert(0, d_preactivation)
             if self._kind.is_recurrent:
                 units = d_preactivation.shape[1] // (4 if self._kind.lstm else 1)
-                d_inputs, d_own = d_inputs[:, :-units], d_inputs[:, -units:]
+                d_inputs, d_own = tf.split(d_inputs, [-1, units], axis=1)
                 d_states_before[:0] = [d_own, *d_carry]
             d_output = d_inputs
         return d_states_before, d_output, d_preactivations

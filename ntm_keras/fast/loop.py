@@ -213,12 +213,14 @@ class Loop:
         def body(t, d_state, deferred, arrays):
             # After the last step nothing is deferred: any memory will do.
             d_memory = deferred.before(d_state.memory, kept.memory[tf.minimum(t + 1, time - 1)])
-            d_state = d_state._replace(
-                read_vectors=d_state.read_vectors + d_read_vectors[t], memory=d_memory
+            step_kept, step_prepared, d_step_output, d_step_read_vectors = _at(
+                t, (kept, prepared, d_output, d_read_vectors)
             )
-            step_values = tf.nest.map_structure(lambda each: each[t], (kept, prepared))
+            d_state = d_state._replace(
+                read_vectors=d_state.read_vectors + d_step_read_vectors, memory=d_memory
+            )
             d_state, deferred, d_products = self._step_back(
-                t, transposed, *step_values, d_output[t], d_state
+                t, transposed, step_kept, step_prepared, d_step_output, d_state
             )
             arrays = [array.write(t, each) for array, each in zip(arrays, d_products)]
             return t - 1, d_state, deferred, arrays
@@ -363,6 +365,15 @@ def _release_with_graph(result: tf.Tensor) -> None:
     graph_if_alive = weakref.ref(graph)
     registry[name]["type"] = lambda *arguments: getattr(graph_if_alive(), name)(*arguments)
     weakref.finalize(graph, registry.pop, name, None)
+
+
+def _at(t: tf.Tensor, steps: Any) -> Any:
+    """One step of every tensor: `each[t]`, which would compute the slice's bounds for each anew."""
+    begin = tf.reshape(t, [1])
+    end = begin + 1
+    return tf.nest.map_structure(
+        lambda each: tf.strided_slice(each, begin, end, shrink_axis_mask=1), steps
+    )
 
 
 def _merge_heads(vectors: tf.Tensor) -> tf.Tensor:

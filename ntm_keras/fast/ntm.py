@@ -71,7 +71,7 @@ class MemoryGradient(NamedTuple):
         return (
             analytic.erase(d_memory, analytic.outer(self.erase_vector, self.write_weightings))
             + tf.add_n([*by_reads, *by_addressing])
-            - memory * self.decay[:, tf.newaxis, :]
+            - memory * tf.expand_dims(self.decay, 1)
         )
 
 
@@ -237,4 +237,4 @@ class NTMLoop(Loop):
 
     def _split(self, weightings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The weightings of the read heads and of the write heads."""
-        return weightings[:, : self._sizes.read_heads], weightings[:, self._sizes.read_heads :]
+        return tf.split(weightings, [self._sizes.read_heads, self._sizes.write_heads], axis=1)
