@@ -11,6 +11,7 @@ import warnings
 import little_omniglot
 import numpy as np
 import pytest
+from conftest import running_eagerly
 from runs import ROOT, events, tiny
 
 from ntm_keras.keras_compat import keras
@@ -22,6 +23,16 @@ from tasks.omniglot import Omniglot
 from tasks.priority_sort import PrioritySort
 from tasks.repeat_copy import RepeatCopy
 from training import BadInput, evaluate, report, run_folder, train
+
+pytestmark = pytest.mark.eager
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_validations():
+    """A validation is one batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.run._VALIDATION_SEQUENCES", 64)
+        yield
 
 
 def printed_by(capsys, call, *arguments):
@@ -50,6 +61,7 @@ def made(settings, logdir):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", "Even though the .tf.config")  # See setup.cfg.
         result = train(settings, logdir)
     told = [str(each.message) for each in warned if each.category is UserWarning]
     return Run(settings, logdir, result, printed.getvalue(), told)
@@ -57,14 +69,15 @@ def made(settings, logdir):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of a few steps with one size of sequences, not solved."""
+    """A run of a few steps in graphs, with one size of sequences, not solved."""
     settings = tiny(
         task=Copy(bits=2, min_length=3, max_length=3),
         steps=6,
         validate_every=4,
         eval_sizes="2,5",
     )
-    return made(settings, tmp_path_factory.mktemp("runs") / "tiny")
+    with running_eagerly(False):
+        return made(settings, tmp_path_factory.mktemp("runs") / "tiny")
 
 
 def test_the_end_of_a_run_says_how_it_went(run):
@@ -149,7 +162,7 @@ OTHERS = {
         "eval_sizes": "2x2",
     },
     "associative_recall": {
-        "task": AssociativeRecall(bits=2, max_items=3),
+        "task": AssociativeRecall(bits=2, item_length=1, max_items=2),
         "adam_epsilon": 1e30,
     },
     "dynamic_ngrams": {"task": DynamicNgrams(context=2, length=8), "eval_sizes": "9"},

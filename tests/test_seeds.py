@@ -10,6 +10,7 @@ from runs import ROOT, as_arguments, benchmark, tiny
 
 import train
 
+pytestmark = pytest.mark.eager
 TINY = as_arguments(tiny(solved_below=1000, eval_sizes="2,5"))
 
 
