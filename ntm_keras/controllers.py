@@ -16,7 +16,10 @@ def never_quantized(layer: Any) -> Any:
     """Makes `model.quantize` skip a layer inside a cell, as it skips an LSTM's weights.
 
     A cell's config does not say that a layer was quantized, so the saved cell could not be loaded.
+    Keras 2 has no `quantize`.
     """
+    if IS_KERAS_2:
+        return layer
 
     def quantize(*args, **kwargs):
         raise NotImplementedError(f"{layer.name!r} is a part of a cell: cells are not quantized.")
@@ -69,7 +72,7 @@ class FeedforwardCell(AbstractRNNCell):
             with tf.name_scope(layer.name):
                 layer.build((None, width))
             width = self.units
-        self.built = True
+        super().build(input_shape)
 
     def call(self, inputs, states):
         for layer in self.layers:
@@ -134,7 +137,7 @@ class CountingLSTMCell(AbstractRNNCell):
             "recurrent_kernel", self.units, 4 * self.units, initializer="orthogonal"
         )
         self.bias = weight("bias", 4 * self.units, initializer=_unit_forget_bias)
-        self.built = True
+        super().build(input_shape)
 
     def call(self, inputs, states):
         output, carry = states
@@ -185,6 +188,8 @@ def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any
             )
         return _named_controller(controller, units, layers, dtype)
     _check_cell(controller, units, layers)
+    for layer in controller._flatten_layers():
+        never_quantized(layer)
     return controller
 
 
@@ -208,6 +213,11 @@ def _check_cell(cell: Any, units: int, layers: int) -> None:
         raise ValueError(
             "Argument `controller` must be a Keras RNN cell, with `call` and `state_size`. "
             f"Received: controller={cell!r}"
+        )
+    if not all(tf.TensorShape(size).rank in (0, 1) for size in tf.nest.flatten(cell.state_size)):
+        raise ValueError(
+            "Argument `controller` must be a cell whose states are vectors. "
+            f"Received: a cell with state_size={cell.state_size}"
         )
     if layers != 1:
         raise ValueError(

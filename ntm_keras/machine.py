@@ -175,6 +175,15 @@ class MemoryCell(AbstractRNNCell):
         return math.prod(self.state_shapes["read_vectors"])
 
     def build(self, input_shape):
+        self.build_controller(input_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
+        self.parameter_projection = self.projection(
+            "parameter_projection", self.parameter_count, self.rnn_size
+        )
+        self.built = True
+
+    def build_controller(self, input_shape: Sequence[int | None]) -> None:
+        """Builds the controller for inputs of this shape, unless it is built."""
         if len(input_shape) != 2 or input_shape[-1] is None:
             raise ValueError(
                 f"The input of {type(self).__name__} must have the shape (batch, features), and"
@@ -183,13 +192,8 @@ class MemoryCell(AbstractRNNCell):
             )
         self._check_fields()
         self.expect(input_shape[-1])
-        self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
         with tf.name_scope("controller"):
-            controllers.build(self.controller, self._input_width + self.read_width)
-        self.parameter_projection = self.projection(
-            "parameter_projection", self.parameter_count, self.rnn_size
-        )
-        self.built = True
+            controllers.build(self.controller, int(input_shape[-1]) + self.read_width)
 
     def _check_fields(self) -> None:
         wanted = ("controller_state", *self.state_shapes)
@@ -365,8 +369,8 @@ class MemoryCell(AbstractRNNCell):
 class MemoryLayer(keras.layers.RNN):
     """A layer that runs a `MemoryCell` over sequences.
 
-    A new or reset stateful layer starts from the cell's initial state, computed from the weights at
-    the time of the call.
+    A stateful layer whose states are all zeros, as they are in a new or reset one, starts from the
+    cell's initial state, computed from the weights at the time of the call.
 
     Args:
         cell: The `MemoryCell`. Register your own cell class with
@@ -440,10 +444,15 @@ class MemoryLayer(keras.layers.RNN):
                 f"The input of {type(self).__name__} must have the shape (batch, time, features), "
                 f"with a known number of features. Received: {shape}"
             )
+        if self.cell.built and shape[-1] != self.cell.input_spec.axes[-1]:
+            raise ValueError(
+                f"The cell was built for {self.cell.input_spec.axes[-1]} features. Received:"
+                f" sequences of shape {shape}"
+            )
         super().build(sequences_shape if _is_list_of_shapes(sequences_shape) else shape)
         if not IS_KERAS_2:
             self.input_spec = keras.layers.InputSpec(ndim=3, axes={-1: shape[-1]})
-        if self.stateful:
+        if self.stateful:  # Keras has set the states to those of the weights at this time.
             self.reset_states()
 
     def compute_output_shape(self, sequences_shape, initial_state_shape=None):

@@ -221,6 +221,8 @@ class NTMCell(MemoryCell):
         return size
 
     def build(self, input_shape):
+        if self.controller_name is None:  # Its initial state may depend on its weights.
+            self.build_controller(input_shape)
         self.initial.add_weights(self)
         super().build(input_shape)
         sees_reads = self.output_source == "controller_and_reads"

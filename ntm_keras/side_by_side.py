@@ -80,6 +80,9 @@ class SideBySide(keras.layers.Wrapper):
     def compute_output_spec(self, sequences, mask=None, training=False):
         return self.layer.compute_output_spec(sequences, mask=mask, training=training)
 
+    def compute_output_shape(self, sequences_shape):
+        return self.layer.compute_output_shape(sequences_shape)
+
     def compute_mask(self, sequences, mask=None):
         return self.layer.compute_mask(sequences, mask)
 

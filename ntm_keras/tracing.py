@@ -128,6 +128,7 @@ def _call_and_listen(
     """
     received: dict[int, tuple] = {}
     thread = threading.get_ident()
+    replaced = [(layer, vars(layer).get("call")) for layer in (*layers, *wrappers)]
 
     def listen(layer):
         call = layer.call
@@ -146,5 +147,7 @@ def _call_and_listen(
     try:
         return model(inputs, training=False), received
     finally:
-        for layer in [*layers, *wrappers]:
+        for layer, call in replaced:
             del layer.call
+            if call is not None:  # The user's own.
+                layer.call = call
