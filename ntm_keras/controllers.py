@@ -50,10 +50,8 @@ class FeedforwardCell(AbstractRNNCell):
         self.units = validation.integer("units", units, at_least=1)
         layers = validation.integer("layers", layers, at_least=1)
         self.layers = [
-            never_quantized(
-                keras.layers.Dense(
-                    units, activation="tanh", name=f"layer_{index}", dtype=self.dtype_policy
-                )
+            keras.layers.Dense(
+                units, activation="tanh", name=f"layer_{index}", dtype=self.dtype_policy
             )
             for index in range(layers)
         ]
@@ -85,7 +83,7 @@ class FeedforwardCell(AbstractRNNCell):
 
 @serializable
 class CountingLSTMCell(AbstractRNNCell):
-    """An LSTM that can count: the sum in its carry, in float32, neither leaks nor saturates.
+    """An LSTM that can count: the sum in its carry neither leaks nor saturates.
 
     The gates are hard sigmoids, which reach 0 and 1, and the candidate is not squashed:
 
@@ -188,8 +186,6 @@ def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any
             )
         return _named_controller(controller, units, layers, dtype)
     _check_cell(controller, units, layers)
-    for layer in controller._flatten_layers():
-        never_quantized(layer)
     return controller
 
 
@@ -256,7 +252,8 @@ def build(cell: Any, width: int) -> None:
     """
     if not cell.built:
         cell.build((None, width))
-        return
+    for layer in cell._flatten_layers():
+        never_quantized(layer)
     built_for = (cell.get_build_config() or {}).get("input_shape")
     if built_for and built_for[-1] not in (width, None):
         raise ValueError(

@@ -177,6 +177,20 @@ def test_time_distributed(make, inputs):
     assert_equal(keras.layers.TimeDistributed(layer)(several), expected)
 
 
+@pytest.mark.graph
+@pytest.mark.parametrize("name", MACHINES)
+def test_time_distributed_over_an_unknown_number_of_parts(name, inputs):
+    layer = built(Make(name)())
+    wrapped = keras.layers.TimeDistributed(layer)
+    # Keras 3 takes the batch size for the number of parts: here they are the same.
+    several = np.stack([inputs, 2 * inputs, 3 * inputs], axis=1)
+    call = tf.function(
+        wrapped, input_signature=[tf.TensorSpec([BATCH, None, TIME, WIDTH], tf.float32)]
+    )
+    expected = [by_hand(layer, part)[0][:, -1] for part in np.moveaxis(several, 1, 0)]
+    assert_equal(call(several), np.stack(expected, axis=1))
+
+
 def built(layer):
     """The same layer, with weights."""
     layer.build((BATCH, TIME, WIDTH))
@@ -232,6 +246,9 @@ def test_stateful(make, inputs):
     again = model(parts[0])
     if isinstance(layer, MemoryLayer):
         assert_equal(again, found[0])
+    else:  # Keras's own layer resets to zeros.
+        zeros = [tf.zeros([BATCH, size]) for size in layer.cell.state_size]
+        assert_equal(again, by_hand(layer, parts[0], states=zeros)[0])
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
@@ -280,7 +297,7 @@ def load(clone, model, path):
     return clone
 
 
-@feature("Stateful layers that were loaded, cloned or given weights begin with what these say")
+@feature("Stateful layers begin with the weights they have now: loaded, cloned or set")
 @pytest.mark.parametrize("way", WITH_WEIGHTS_OF)
 @pytest.mark.parametrize("name", MACHINES)
 def test_stateful_layers_with_other_weights(inputs, tmp_path, name, way):
@@ -291,10 +308,10 @@ def test_stateful_layers_with_other_weights(inputs, tmp_path, name, way):
     assert np.abs(other.predict(inputs, verbose=0) - expected).max() > 1e-4  # It goes on.
 
 
-OF_ITS_FIRST_WEIGHTS = "it begins as the weights say that it was built with: take `NTM`"
+OF_ITS_FIRST_WEIGHTS = "it begins with the weights it was built with; use `NTM`"
 FEATURES.append(
     (
-        "The same of a stateful `keras.layers.RNN` around an `NTMCell`",
+        "The same for a stateful `keras.layers.RNN` around an `NTMCell`",
         OF_ITS_FIRST_WEIGHTS,
         OF_ITS_FIRST_WEIGHTS,
     )
@@ -488,7 +505,8 @@ SOME_STEPS = np.array([[True, True, True], [False, True, False]])
 @pytest.mark.graph
 @feature("`GradientTape.jacobian` and `batch_jacobian`")
 def test_jacobians(make):
-    assert_jacobians_match(double_layer(make, {}), SOME_STEPS, ["batch_jacobian"])
+    kind = "batch_jacobian" if make.is_layer else "jacobian"
+    assert_jacobians_match(double_layer(make, {}), SOME_STEPS, [kind])
 
 
 @pytest.mark.graph
@@ -502,7 +520,7 @@ def test_jacobians_with_every_controller(make, controller, mask):
 
 
 @pytest.mark.graph
-@feature("`tf.vectorized_map` (where masks differ, of layers with `unroll=True`)")
+@feature("`tf.vectorized_map` ; masks that differ need `unroll=True`")
 def test_vectorized_map(make, random):
     layer = double_layer(make, {})
     several = tf.constant(random.normal(size=[2, 2, 3, WIDTH]))
@@ -735,7 +753,7 @@ def test_saved_weights(make, inputs, tmp_path):
     np.testing.assert_array_equal(second(inputs), first(inputs))
 
 
-@feature("`.weights.h5` files that the other Keras wrote (of whole models it reads no layer's)")
+@feature("`.weights.h5` files that the other Keras wrote, of whole models")
 def test_weights_of_the_other_keras(inputs, tmp_path):
     if not importlib.util.find_spec("tf_keras"):
         pytest.skip("tf_keras is not installed")
@@ -855,13 +873,27 @@ def test_setting_a_dtype_policy(make, inputs, is_built):
         assert_equal(found, expected)
 
 
-NEITHER = "Keras 2 has neither"
+NONE = "Keras 2 has none"
 
 
-@feature("`model.quantize`, which leaves a cell as it is, an LSTM's too", keras_2=NEITHER)
-@pytest.mark.parametrize("controller", ["lstm", "feedforward"])
+@keras.utils.register_keras_serializable()
+class WithDense(keras.layers.SimpleRNNCell):
+    """A cell with a layer inside, which Keras would quantize."""
+
+    def build(self, input_shape):
+        self.dense = keras.layers.Dense(input_shape[-1])
+        self.dense.build(input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs, states, training=False):
+        return super().call(self.dense(inputs), states, training=training)
+
+
+@feature("`model.quantize`, which leaves a cell as it is, an LSTM's too", keras_2=NONE)
+@pytest.mark.parametrize("controller", ["lstm", "feedforward", "given"])
 def test_quantization_leaves_the_cell(make, inputs, tmp_path, controller):
-    layer = make({"controller": controller}, return_sequences=True)
+    cell = WithDense(6) if controller == "given" else controller
+    layer = make({"controller": cell}, return_sequences=True)
     model = keras.Sequential([keras.Input([None, WIDTH]), layer, keras.layers.Dense(64)])
     in_layer, before = layer(inputs), model(inputs)
     with pytest.warns(UserWarning, match="'parameter_projection' is a part of a cell"):
@@ -874,7 +906,7 @@ def test_quantization_leaves_the_cell(make, inputs, tmp_path, controller):
     assert_equal(keras.models.load_model(path).predict(inputs, verbose=0), found)
 
 
-@feature("`enable_lora` of a cell's projections", keras_2=NEITHER)
+@feature("`enable_lora` of a cell's projections", keras_2=NONE)
 def test_lora(make, inputs):
     layer = make(return_sequences=True)
     model = keras.Sequential([keras.Input([None, WIDTH]), layer])
@@ -933,8 +965,8 @@ def page():
     return f"""# What Keras asks of a recurrent cell
 
 `NTMCell` and `MANNCell` in `keras.layers.RNN`, and the layers `NTM` and `MANN`, under Keras 3 and
-Keras 2. Every row is a test of all four in `tests/test_contract.py` that runs under both, by
-README's test command; where something else than "passes" stands, Keras itself does not offer it.
+Keras 2. Every row is a test in `tests/test_contract.py`, which README's test command runs under
+both. Where a row does not say "passes", it says why: mostly Keras itself does not offer it.
 
 | | Keras 3 | Keras 2 |
 | --- | --- | --- |

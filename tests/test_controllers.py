@@ -111,6 +111,23 @@ def test_a_controller_that_does_not_fit_is_refused(arguments, message):
         NTMCell(6, 8, 4, 1, 1, **arguments)
 
 
+class OfMatrices(keras.layers.SimpleRNNCell):
+    """A cell whose state is a matrix."""
+
+    @property
+    def state_size(self):
+        return [tf.TensorShape([2, 3])]
+
+    @state_size.setter
+    def state_size(self, size):
+        pass
+
+
+def test_a_controller_whose_states_are_no_vectors_is_refused():
+    with pytest.raises(ValueError, match=r"whose states are vectors. .*TensorShape\(\[2, 3\]\)"):
+        NTMCell(6, 8, 4, 1, 1, controller=OfMatrices(6))
+
+
 class Forgetful(keras.layers.SimpleRNNCell):
     """Returns fewer states than it says."""
 
@@ -197,6 +214,27 @@ def test_a_controllers_own_initial_state_is_respected(machine):
     np.testing.assert_array_equal(after, state)
 
 
+class Learned(keras.layers.SimpleRNNCell):
+    """A cell that learns its initial state."""
+
+    def build(self, input_shape):
+        self.first = self.add_weight(name="first", shape=(self.units,), initializer="ones")
+        super().build(input_shape)
+
+    def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
+        return [tf.repeat(self.first[tf.newaxis], batch_size, axis=0)]
+
+
+@pytest.mark.parametrize("machine", CELLS)
+def test_a_controllers_initial_state_may_be_a_weight_of_its_own(machine):
+    cell = CELLS[machine](Learned(6))
+    layer = keras.layers.RNN(cell)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(tf.ones([2, 3, 4])) ** 2)
+    np.testing.assert_array_equal(cell.get_initial_state(batch_size=2)[0], np.ones([2, 6]))
+    assert np.abs(tape.gradient(loss, cell.controller.trainable_weights)[0]).max() > 0
+
+
 def test_an_ntm_learns_the_initial_state_of_a_controller_that_says_zeros():
     cell = CELLS["NTM"](Constant(0.0))
     assert np.abs(cell.get_initial_state(batch_size=1)[0]).max() > 0
@@ -213,13 +251,22 @@ def test_a_controller_may_say_itself_that_it_is_built(machine):
 
 
 @pytest.mark.parametrize("machine", CELLS)
-@pytest.mark.parametrize("kind", ["by call", "by build", "stacked"])
-def test_a_controller_built_for_another_width_is_refused(machine, kind):
-    controller = keras.layers.GRUCell(6)
-    if kind == "stacked":
-        controller = keras.layers.StackedRNNCells([keras.layers.GRUCell(5), controller])
-    if kind == "by call":
-        controller(tf.ones([1, 9]), [tf.ones([1, 6])])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.layers.GRUCell(6),
+        lambda: keras.layers.StackedRNNCells([keras.layers.GRUCell(5), keras.layers.GRUCell(6)]),
+        lambda: CountingLSTMCell(6),
+        lambda: FeedforwardCell(6),
+    ],
+)
+@pytest.mark.parametrize("is_called", [False, True])
+def test_a_controller_built_for_another_width_is_refused(machine, make, is_called):
+    controller = make()
+    if is_called:
+        sizes = tf.nest.map_structure(int, controller.state_size)
+        states = tf.nest.map_structure(lambda size: tf.ones([1, size]), sizes)
+        controller(tf.ones([1, 9]), states if tf.nest.is_nested(states) else [states])
     else:
         controller.build((None, 9))
     with pytest.raises(ValueError, match=r"`controller`.* width than 7,.*built for 9"):

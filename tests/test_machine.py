@@ -1,6 +1,7 @@
 """A machine of one's own: `MemoryCell` and the layer around any cell."""
 
 import inspect
+import pickle
 import typing
 from typing import NamedTuple
 
@@ -194,6 +195,18 @@ def test_outputs_of_another_width_than_the_cell_says_are_refused():
 
     with pytest.raises(ValueError, match=r"`WrongCell.step` returns .*\(batch, 4\).* 8\)"):
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+def test_a_cell_that_was_built_for_other_features_is_refused():
+    cell = NTMCell(6, 8, 4, 1, 1)
+    cell.build((None, 30))
+    with pytest.raises(ValueError, match=r"built for 30 features. Received: .*\(2, 3, 4\)"):
+        MemoryLayer(cell)(tf.ones([2, 3, 4]))
+
+
+@pytest.mark.parametrize("machine", [NTMCell(6, 8, 4, 1, 1), MANN(6, 8, 4, head_num=1)])
+def test_a_machine_can_be_pickled(machine):
+    assert pickle.loads(pickle.dumps(machine)).get_config() == machine.get_config()
 
 
 def test_a_fast_loop_that_does_not_exist_is_refused():

@@ -287,6 +287,12 @@ def test_a_named_state_whose_tensors_have_other_shapes_is_refused(random):
             layer_of()(sequences(random), initial_state=state._replace(memory=wrong))
 
 
+@pytest.mark.parametrize("shape", [[7], [3, 7]])
+def test_an_input_that_is_no_batch_of_sequences_is_refused_by_the_layer(shape):
+    with pytest.raises(ValueError, match=r"shape \(batch, time|ndim=3"):
+        layer_of()(tf.zeros(shape))
+
+
 @pytest.mark.parametrize("shape", [[3, 7], [3, 5, 7, 2]])
 @pytest.mark.parametrize("make", [layer_of, lambda: keras.layers.RNN(cell_of())])
 def test_sequences_of_another_rank_are_refused(make, shape):

@@ -52,6 +52,12 @@ def test_a_batch_may_have_any_size_when_it_is_not_known_before(random):
 
 
 @keras_3
+def test_its_output_has_the_shape_of_the_layers():
+    side_by_side = SideBySide(NTM(6, 8, 4, 1, 1, return_sequences=True))
+    assert tuple(side_by_side.compute_output_shape((3, 7, 4))) == (3, 7, 4)
+
+
+@keras_3
 def test_a_model_with_it_is_not_compiled_as_a_whole():
     plain, in_parts = models_of(make_layer())
     plain.compile("sgd", "mse", jit_compile=True)

@@ -136,6 +136,18 @@ def test_a_model_whose_state_would_go_on_is_refused():
         trace_model(model, tf.zeros([B, T, 7]))
 
 
+def test_a_call_that_the_user_replaced_stays(inputs):
+    layer = NTM(6, 8, 4, 1, 1)
+    model = keras.Sequential([layer])
+    model(inputs)
+    call = layer.call
+    layer.call = lambda *args, **kwargs: 2 * call(*args, **kwargs)
+    before = model(inputs)
+    outputs, _ = trace_model(model, inputs)
+    np.testing.assert_array_equal(outputs, before)
+    np.testing.assert_array_equal(model(inputs), before)
+
+
 def test_a_model_without_a_machine_has_no_traces(inputs):
     model = keras.Sequential([keras.layers.LSTM(3, name="lstm")])
     outputs, traces = trace_model(model, inputs)
