@@ -29,7 +29,7 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
         f"{where_to_look(logdir)}\n"
         f"It trains {f'on from step {step} ' if step else ''}until step"
         f" {settings.steps}, or until {task.solved_measure} is below {below:g}{times} and in a test"
-        f" on {TEST_PARTS * settings.eval_sequences} other sequences.\n"
+        f" on at least {TEST_PARTS * settings.eval_sequences} other sequences.\n"
         "The first epoch takes longer: the step is compiled.",
         flush=True,
     )
