@@ -19,12 +19,17 @@ WITHOUT_KERAS = [
     *("omniglot", "drawings", "settings", "command_line", "bad_input", "paper_configs"),
     *("run_folder", "curves", "picture", "results", "seeds", "waiting"),
 ]
+# Files of long runs, which reach little of Keras that others do not.
+LONG_RUNS = ("run", "resume", "distribution", "examples", "documentation", "numbers")
 collect_ignore = [f"test_{name}.py" for name in WITHOUT_KERAS] if IS_KERAS_2 else []
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    for item in items:
-        if IS_KERAS_2 and item.name == "ntm_keras.side_by_side.SideBySide":
+    for item in items if IS_KERAS_2 else []:
+        if item.path.stem in [f"test_{name}" for name in LONG_RUNS]:
+            item.add_marker(pytest.mark.slow)
+        if item.name == "ntm_keras.side_by_side.SideBySide":
             item.add_marker(pytest.mark.skip(reason="Keras 2 runs every layer in its own loop"))
 
 

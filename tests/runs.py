@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tasks.copy import Copy
 from training import BadInput, Settings, command_line
+from training.callbacks import ScalarLog
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -83,6 +84,21 @@ def benchmark(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def only_scalars(settings, logdir, evaluator):
+    """A run's callbacks for TensorBoard without measurements and images, whose graphs take long."""
+    return [ScalarLog(logdir, settings.batch_size)]
+
+
+# train.py, which logs only scalars.
+TRAIN = """
+import runpy, sys
+sys.path.insert(0, "tests")
+import runs, training.run
+training.run._logs = runs.only_scalars
+runpy.run_path("train.py", run_name="__main__")
+"""
 
 
 def events(folder):

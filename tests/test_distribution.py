@@ -9,18 +9,17 @@ import time
 
 import numpy as np
 import pytest
-from runs import ROOT, as_arguments, tiny
+from runs import ROOT, TRAIN, as_arguments, only_scalars, tiny
 
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from training import BadInput, train
 
-ON_TWO_DEVICES = """
-import runpy
+ON_TWO_DEVICES = f"""
 import tensorflow as tf
 
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-runpy.run_path("train.py", run_name="__main__")
+{TRAIN}
 """
 # Parts of different sizes, and gradients that are clipped: both are those of the whole batch.
 SETTINGS = tiny(
@@ -54,7 +53,7 @@ def start_workers(*arguments):
     cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
     return [
         start(
-            ["train.py"],
+            ["-c", TRAIN],
             "--distribution_strategy=multi_worker_mirrored",
             *arguments,
             TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
@@ -76,26 +75,38 @@ def weights(logdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "alone"
-    train(SETTINGS, logdir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.run._logs", only_scalars)
+        train(SETTINGS, logdir)
     return weights(logdir)
 
 
+def assert_same_weights(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
+
+
+def test_a_shared_run_ends_as_one_on_one_device(alone, tmp_path):
+    start_shared = start_workers if IS_KERAS_2 else start_mirrored
+    finish(start_shared(f"--logdir={tmp_path}"))
+    assert_same_weights(weights(tmp_path), alone)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start_shared", [start_mirrored, pytest.param(start_workers, marks=ONLY_KERAS_2)]
 )
 def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path, start_shared):
     finish(start_shared(f"--logdir={tmp_path}", "--steps=3"))
     finish(start_shared(f"--logdir={tmp_path}"))
-    for one, other in zip(alone, weights(tmp_path), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
+    assert_same_weights(weights(tmp_path), alone)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
 def test_a_shared_run_under_xla_ends_as_one_on_one_device(alone, tmp_path):
     finish(start_mirrored(f"--logdir={tmp_path}", "--xla"))
-    for one, other in zip(alone, weights(tmp_path), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
+    assert_same_weights(weights(tmp_path), alone)
 
 
 SHOWN_LOSSES = """

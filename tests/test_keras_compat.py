@@ -5,7 +5,9 @@ import sys
 import pytest
 import tensorflow as tf
 
-from ntm_keras.keras_compat import AbstractRNNCell, keras
+from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
+
+ONCE = pytest.mark.skipif(IS_KERAS_2, reason="its processes choose their Keras themselves")
 
 
 def import_under(program="import ntm_keras", **environment):
@@ -17,6 +19,7 @@ def import_under(program="import ntm_keras", **environment):
     )
 
 
+@ONCE
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_another_backend_than_tensorflow_is_refused_in_one_clear_error(backend):
     finished = import_under(KERAS_BACKEND=backend, TF_USE_LEGACY_KERAS="0")
@@ -26,6 +29,7 @@ def test_another_backend_than_tensorflow_is_refused_in_one_clear_error(backend):
     assert repr(backend) in last_line
 
 
+@ONCE
 def test_keras_3_imported_beside_keras_2_is_told_in_one_clear_warning():
     pytest.importorskip("tf_keras")
     mixed = import_under("import keras, ntm_keras", TF_USE_LEGACY_KERAS="1")

@@ -29,6 +29,7 @@ def run_seeds(tmp_path, monkeypatch):
         return seeds.table(lines), list(commands)
 
     monkeypatch.setattr(seeds, "run_train", run_train)
+    monkeypatch.setattr("training.run._VALIDATION_SEQUENCES", 64)
     return run_seeds
 
 
@@ -92,6 +93,7 @@ def test_the_table_has_a_column_for_every_seed_and_their_median(tmp_path, run_se
         run_seeds()
 
 
+@pytest.mark.slow
 def test_a_seed_that_was_stopped_goes_on(tmp_path, run_seeds, capsys):
     run = tmp_path / "copy" / "0"
     train.main(["train.py", *TINY, f"--logdir={run}"])

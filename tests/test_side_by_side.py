@@ -67,6 +67,7 @@ def test_a_model_with_it_is_not_compiled_as_a_whole():
 
 
 @keras_3
+@pytest.mark.slow
 def test_training_is_the_same_with_noise_on_the_weights_too(random):
     inputs = random.normal(size=[6, 4, 7])
     mask = np.ones([6, 4], bool)

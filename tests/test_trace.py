@@ -8,6 +8,7 @@ from ntm_keras import MANN, NTM, MANNCell, NTMCell, trace
 from ntm_keras.keras_compat import keras
 from ntm_keras.tracing import trace_model
 
+pytestmark = pytest.mark.eager
 B, T, N, M, R, W = 2, 5, 8, 4, 2, 3
 
 

@@ -33,6 +33,7 @@ def test_a_run_says_how_it_went_and_what_its_command_line_was(run):
     assert "train.py" in str(settings["command line"])
 
 
+@pytest.mark.slow
 def test_it_is_the_same_bit_for_bit_as_one_in_another_process(run, tmp_path):
     settings, logdir, _ = run
     result = train(settings, tmp_path)
