@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypedDict, TypeVar
 
@@ -190,13 +191,22 @@ class MemoryCell(AbstractRNNCell):
                 " the input of a layer around it (batch, time, features), with a known number of"
                 f" features. Received: {tuple(input_shape)} for a step"
             )
-        self._check_fields()
+        self.check_state_shapes()
         self.expect(input_shape[-1])
+        for name in ("parameter_count", "output_size"):
+            validation.integer(f"{type(self).__name__}.{name}", getattr(self, name), at_least=1)
         with tf.name_scope("controller"):
             controllers.build(self.controller, int(input_shape[-1]) + self.read_width)
 
-    def _check_fields(self) -> None:
-        wanted = ("controller_state", *self.state_shapes)
+    def check_state_shapes(self) -> None:
+        """Raises a TypeError if `state_shapes` is no dict of shapes, or does not fit `State`."""
+        shapes = self.state_shapes
+        if not isinstance(shapes, dict) or not all(map(_is_shape, shapes.values())):
+            raise TypeError(
+                f"`{type(self).__name__}.state_shapes` must be a property that returns a dict from"
+                f" name to shape, a tuple of integers of at least 1. Received: {shapes!r}"
+            )
+        wanted = ("controller_state", *shapes)
         if self.State._fields != wanted or "read_vectors" not in wanted:
             raise TypeError(
                 f"`{type(self).__name__}.State` must have the field 'controller_state', then the"
@@ -249,11 +259,13 @@ class MemoryCell(AbstractRNNCell):
         if dtype is None or not tf.as_dtype(dtype).is_floating:
             dtype = self.compute_dtype
         controllers.reset_dropout(self.controller)
-        batch = tf.nest.map_structure(
-            lambda value: tf.repeat(value[tf.newaxis], batch_size, axis=0),
-            self.initial_state(dtype),
-        )
-        return self._flat(batch, f"What `{type(self).__name__}.initial_state` returns")
+        subject = f"What `{type(self).__name__}.initial_state` returns, without a batch axis"
+        return [
+            tf.repeat(tf.reshape(tensor, [1, size]), batch_size, axis=0)
+            for tensor, size in zip(
+                self._tensors(self.initial_state(dtype), subject, []), self.state_size, strict=True
+            )
+        ]
 
     def pack_state(self, state: Any) -> list[tf.Tensor]:
         """A `State` as the flat list of states that Keras keeps.
@@ -264,19 +276,38 @@ class MemoryCell(AbstractRNNCell):
         """
         return self._flat(state, "Argument `state` (of a layer `initial_state`)")
 
-    def _flat(self, state: Any, subject: str) -> list[tf.Tensor]:
-        """The flat list of states; `subject` names the argument in an error message."""
-        if not isinstance(state, self.State):
-            raise ValueError(
-                f"{subject} must be a `{self.State.__name__}`. Received: a `{type(state).__name__}`"
-            )
-        tensors = [*state.controller_state, *state[1:]]
-        shapes = [*((size,) for size in self.controller_state_size), *self.state_shapes.values()]
-        _check_shapes(subject, f"a `{self.State.__name__}`", tensors, None, shapes)
+    def _flat(self, state: Any, subject: str, batch_size: int | None = None) -> list[tf.Tensor]:
+        """The flat list of states; `subject` names the state in an error message."""
         return [
             reshape(tensor, [-1, size])
-            for tensor, size in zip(tensors, self.state_size, strict=True)
+            for tensor, size in zip(
+                self._tensors(state, subject, [batch_size]), self.state_size, strict=True
+            )
         ]
+
+    def _tensors(self, state: Any, subject: str, batch: list[int | None]) -> list[tf.Tensor]:
+        """The tensors of a `State`, whose shapes begin with `batch`, as a flat list."""
+        if not isinstance(state, self.State):
+            raise ValueError(
+                f"{subject}: it must be a `{self.State.__name__}`."
+                f" Received: a `{type(state).__name__}`"
+            )
+        controller_state, *others = state
+        count = len(self.controller_state_size)
+        if not isinstance(controller_state, (list, tuple)) or len(controller_state) != count:
+            raise ValueError(
+                f"{subject}: `controller_state` must be a list of {count} tensors."
+                f" Received: {controller_state!r}"
+            )
+        tensors = [*controller_state, *others]
+        _check_shapes(subject, self._named_shapes(), tensors, batch)
+        return tensors
+
+    def _named_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all states of one sequence, the controller's first."""
+        sizes = self.controller_state_size
+        controllers_own = {f"controller_state[{i}]": (size,) for i, size in enumerate(sizes)}
+        return {**controllers_own, **self.state_shapes}
 
     def unpack_state(self, states: Sequence[tf.Tensor], batch_size: int | None = None) -> Any:
         """A flat list of states as a `State`.
@@ -295,8 +326,13 @@ class MemoryCell(AbstractRNNCell):
                 f" Received: a `{type(states).__name__}`"
             )
         states = [] if states is None else list(states)
-        shapes = [(size,) for size in self.state_size]
-        _check_shapes(subject, "a flat list", states, batch_size, shapes)
+        shapes = {name: (size,) for name, size in zip(self._named_shapes(), self.state_size)}
+        if len(states) != len(shapes):
+            raise ValueError(
+                f"{subject} must be a flat list of {len(shapes)} tensors: {', '.join(shapes)}."
+                f" Received: {len(states)}"
+            )
+        _check_shapes(subject, shapes, states, [batch_size])
         count = len(self.controller_state_size)
         return self.State(
             states[:count],
@@ -308,20 +344,17 @@ class MemoryCell(AbstractRNNCell):
 
     def call(self, inputs, states, training=None):
         inputs = validation.real("inputs", inputs, self.compute_dtype)
-        step = self.step(inputs, self.unpack_state(states, inputs.shape[0]))
+        batch_size = inputs.shape[0]
+        step = self.step(inputs, self.unpack_state(states, batch_size))
         name = type(self).__name__
         if not {"outputs", "state"} <= set(getattr(step, "_fields", ())):
             raise ValueError(
                 f"What `{name}.step` returns must be a NamedTuple with `outputs` and `state` among"
                 f" its fields. Received: a `{type(step).__name__}`"
             )
-        if not step.outputs.shape.is_compatible_with([None, self.output_size]):
-            raise ValueError(
-                f"The `outputs` that `{name}.step` returns must have the shape (batch,"
-                f" {self.output_size}), with the cell's `output_size`. Received:"
-                f" {tuple(step.outputs.shape)}"
-            )
-        return step.outputs, self._flat(step.state, f"The `state` that `{name}.step` returns")
+        subject = f"What `{name}.step` returns"
+        _check_shapes(subject, {"outputs": (self.output_size,)}, [step.outputs], [batch_size])
+        return step.outputs, self._flat(step.state, subject, batch_size)
 
     def run_controller(
         self, inputs: tf.Tensor, state: Any
@@ -408,11 +441,8 @@ class MemoryLayer(keras.layers.RNN):
         unroll: bool = False,
         **kwargs: Any,
     ):
-        if not isinstance(cell, MemoryCell):
-            raise ValueError(
-                "Argument `cell` must be a MemoryCell, such as an NTMCell; use keras.layers.RNN for"
-                f" other cells. Received: cell={cell!r}"
-            )
+        _check_cell(cell)
+        cell.check_state_shapes()  # Keras would hide an error in it.
         super().__init__(
             cell,
             return_sequences=return_sequences,
@@ -431,6 +461,13 @@ class MemoryLayer(keras.layers.RNN):
         return getattr(cell, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "cell":
+            _check_cell(value)
+            if getattr(self, "built", False):
+                raise ValueError(
+                    "The cell of a layer can be replaced only before the layer is built. Make a new"
+                    f" layer: `MemoryLayer(cell)`. Received: cell={value!r}"
+                )
         cell = vars(self).get("cell")
         is_own = name in vars(self) or hasattr(type(self), name)
         if cell is not None and not is_own and name in _argument_names(cell.__class__):
@@ -560,7 +597,7 @@ def _check_is_complete(cell_class: type[MemoryCell]) -> None:
     if missing:
         raise TypeError(
             f"{cell_class.__name__} must define {', '.join(f'`{name}`' for name in missing)}:"
-            " see the documentation of MemoryCell."
+            " as a method, a property or an attribute of the class: see `help(MemoryCell)`."
         )
     if not hasattr(cell_class.State, "_fields"):
         raise TypeError(
@@ -587,7 +624,7 @@ def _argument_names(cell_class: Any) -> set[str]:
         parameter.name
         for each in classes
         for parameter in inspect.signature(each).parameters.values()
-        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
 
 
@@ -627,27 +664,39 @@ def _is_named_tuple(states: Any) -> bool:
     return hasattr(states, "_fields")
 
 
-def _check_shapes(
-    subject: str, kind: str, states: list[Any], batch_size: int | None, shapes: Sequence[tuple]
-) -> None:
-    """Raises a ValueError if the number or the shapes of the states are not as expected."""
-    wanted = [tf.TensorShape([batch_size, *shape]) for shape in shapes]
-    given = [
-        tf.TensorShape(state.shape) if hasattr(state, "shape") else type(state).__name__
-        for state in states
-    ]
-    fits = len(given) == len(wanted) and all(
-        isinstance(each, tf.TensorShape) and each.is_compatible_with(shape)
-        for each, shape in zip(given, wanted)
-    )
-    if not fits:
+def _check_cell(cell: Any) -> None:
+    """Raises a ValueError if a cell is not a `MemoryCell`."""
+    if not isinstance(cell, MemoryCell):
         raise ValueError(
-            f"{subject} must be {kind} of tensors of the shapes {_as_text(wanted)}."
-            f" Received: {_as_text(given)}"
+            "Argument `cell` must be a MemoryCell, such as an NTMCell; use keras.layers.RNN for"
+            f" other cells. Received: cell={cell!r}"
         )
 
 
-def _as_text(shapes: Sequence[tf.TensorShape | str]) -> str:
-    """The shapes as text, with `batch` for an unknown batch size."""
-    texts = [shape if isinstance(shape, str) else str(tuple(shape)) for shape in shapes]
-    return ", ".join(texts).replace("(None", "(batch") or "none"
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(
+        isinstance(size, numbers.Integral) and size >= 1 for size in shape
+    )
+
+
+def _check_shapes(
+    subject: str,
+    shapes: dict[str, tuple[int, ...]],
+    tensors: Sequence[Any],
+    batch: Sequence[int | None],
+) -> None:
+    """Raises a ValueError that names a tensor whose shape is not `batch` and the expected one."""
+    for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
+        wanted = tf.TensorShape([*batch, *shape])
+        given = tf.TensorShape(tensor.shape) if hasattr(tensor, "shape") else None
+        if given is None or not given.is_compatible_with(wanted):
+            received = f"a `{type(tensor).__name__}`" if given is None else _as_text(given)
+            raise ValueError(
+                f"{subject}: `{name}` must be a tensor of the shape {_as_text(wanted)}."
+                f" Received: {received}"
+            )
+
+
+def _as_text(shape: tf.TensorShape) -> str:
+    """The shape as text, with `batch` for an unknown batch size."""
+    return str(tuple(shape)).replace("(None", "(batch") if shape.rank is not None else "unknown"

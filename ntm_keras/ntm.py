@@ -298,6 +298,7 @@ class NTMCell(MemoryCell):
     def _address(
         self, memory_before: tf.Tensor, previous: tf.Tensor, parameters: heads.HeadParameters
     ) -> tf.Tensor:
+        """`address`, in single precision where the cell computes in half precision."""
         weighting = addressing.address_by_content(
             memory_before, parameters.key, parameters.key_strength
         )

@@ -78,12 +78,22 @@ def draw_trace(trace: Any) -> dict[str, np.ndarray]:
     """Draws a trace's first sequence: weightings, vectors and memory. See `DESCRIPTIONS`.
 
     The trace of another machine may lack some of these: then the others are drawn.
+
+    Raises:
+        ValueError: The trace has nothing that can be drawn.
     """
-    return {
+    drawn = {
         name: draw(getattr(trace, field)[0])
         for name, (field, draw) in _DRAWN.items()
         if hasattr(trace, field)
     }
+    if not drawn:
+        fields = ", ".join(f"`{field}`" for field, _ in _DRAWN.values())
+        raise ValueError(
+            f"A trace that is drawn must have one of the fields {fields}."
+            f" Received: a `{type(trace).__name__}`"
+        )
+    return drawn
 
 
 def _weightings_over_time(weightings: np.ndarray) -> np.ndarray:

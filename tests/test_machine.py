@@ -126,6 +126,15 @@ def test_a_layer_that_makes_its_cell_cannot_be_saved_with_another():
 def test_what_is_not_a_memory_cell_is_refused(cell):
     with pytest.raises(ValueError, match="`cell` must be a MemoryCell"):
         MemoryLayer(cell)
+    with pytest.raises(ValueError, match="`cell` must be a MemoryCell"):
+        NTM(**NTM_SIZES).cell = cell
+
+
+def test_the_cell_of_a_layer_that_was_built_cannot_be_replaced():
+    layer = NTM(**NTM_SIZES)
+    layer(SEQUENCES)
+    with pytest.raises(ValueError, match="only before the layer is built"):
+        layer.cell = NTMCell(**NTM_SIZES)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +162,49 @@ def test_a_state_with_other_fields_than_its_shapes_is_refused():
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
 
 
-def test_an_initial_state_of_another_shape_is_refused():
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"memory": tf.zeros([2, 6, 3])}, r"`memory` must .*shape \(6, 3\). Received: \(2, 6, 3\)"),
+        ({"memory": [0.0]}, "`memory` must .*. Received: a `list`"),
+        ({"controller_state": tf.zeros([5])}, "`controller_state` must be a list of 2 tensors"),
+        (None, "it must be a `StackState`. Received: a `NoneType`"),
+    ],
+)
+def test_an_initial_state_that_does_not_fit_is_refused(change, told):
     class WrongCell(StackCell):
         def initial_state(self, dtype):
-            return super().initial_state(dtype)._replace(memory=tf.zeros([3, 6], dtype))
+            return None if change is None else super().initial_state(dtype)._replace(**change)
 
-    with pytest.raises(ValueError, match=r"`WrongCell.initial_state` returns .*\(batch, 6, 3\)"):
+    with pytest.raises(ValueError, match=f"`WrongCell.initial_state` returns, without .*: {told}"):
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+
+
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        ("state_shapes", {"read_vectors": (1, 3), "memory": 6}),
+        ("state_shapes", [(1, 3), (6, 3)]),
+        ("parameter_count", 3.0),
+        ("parameter_count", 0),
+        ("output_size", None),
+        ("output_size", lambda self: 8),
+    ],
+)
+def test_a_size_that_is_none_is_refused_by_name(name, wrong):
+    cell_class = type("WrongCell", (StackCell,), {name: wrong})
+    with pytest.raises((TypeError, ValueError), match=f"`WrongCell.{name}` must be"):
+        MemoryLayer(cell_class(**SIZES))(SEQUENCES)
+
+
+def test_a_mistake_in_a_property_of_a_cell_is_told_as_it_is():
+    class WrongCell(StackCell):
+        @property
+        def state_shapes(self):
+            return {"read_vectors": (1, self.memry_vector_dim)}
+
+    with pytest.raises(AttributeError, match="memry_vector_dim"):
+        MemoryLayer(WrongCell(**SIZES))
 
 
 def test_a_step_whose_state_has_another_shape_is_refused():
@@ -168,7 +213,9 @@ def test_a_step_whose_state_has_another_shape_is_refused():
             step = super().step(inputs, state)
             return step._replace(state=step.state._replace(memory=state.memory[:, :2]))
 
-    with pytest.raises(ValueError, match=r"`WrongCell.step` returns .*Received: .*2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"`WrongCell.step` returns: `memory` must .*: \(2, 2, 3\)"
+    ):
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
 
 
@@ -189,11 +236,22 @@ def test_a_step_that_returns_something_else_is_refused():
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
 
 
-def test_outputs_of_another_width_than_the_cell_says_are_refused():
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (lambda outputs: outputs[:, :4], r"\(2, 4\)"),
+        (lambda outputs: outputs[:1], r"\(1, 8\)"),
+        (lambda outputs: [outputs], "a `list`"),
+    ],
+)
+def test_outputs_of_another_shape_than_the_cell_says_are_refused(change, told):
     class WrongCell(StackCell):
-        output_size = 4
+        def step(self, inputs, state):
+            step = super().step(inputs, state)
+            return step._replace(outputs=change(step.outputs))
 
-    with pytest.raises(ValueError, match=r"`WrongCell.step` returns .*\(batch, 4\).* 8\)"):
+    told = rf"`WrongCell.step` returns: `outputs` must .*\(2, 8\)\. Received: {told}"
+    with pytest.raises(ValueError, match=told):
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
 
 

@@ -97,7 +97,8 @@ class MachineImages(EveryFewEpochs):
     It draws every layer of the model whose cell is a `MemoryCell`, such as an `NTM`: the read and
     the write weightings (locations down, time across, as in the paper's figure 6; several heads
     side by side), the read and the add vectors (time across), and the memory after the last step
-    (locations down). It also writes the pictures that `draw` returns.
+    (locations down), as far as the cell's trace has them. It also writes the pictures that `draw`
+    returns.
 
     Args:
         log_dir: Where to write.
@@ -110,7 +111,8 @@ class MachineImages(EveryFewEpochs):
     Raises:
         ValueError: `every` is not a positive integer, `draw` is not a function, or `inputs` is not
             a batch of arrays. At the first drawing: the model has no layer whose cell is a
-            `MemoryCell`, and `draw` is not given; or a recurrent layer is stateful.
+            `MemoryCell`, and `draw` is not given; a trace has nothing that can be drawn; or a
+            recurrent layer is stateful.
     """
 
     def __init__(
