@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypedDict, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from ntm_keras import controllers, fast, validation
@@ -675,13 +675,13 @@ def _check_cell(cell: Any) -> None:
 
 def _is_shape(shape: Any) -> bool:
     return isinstance(shape, tuple) and all(
-        isinstance(size, numbers.Integral) and size >= 1 for size in shape
+        isinstance(size, (int, np.integer)) and size >= 1 for size in shape
     )
 
 
 def _check_shapes(
     subject: str,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     tensors: Sequence[Any],
     batch: Sequence[int | None],
 ) -> None:
