@@ -70,9 +70,13 @@ class Make:
 
 
 ALL = ["NTMCell", "NTM", "MANNCell", "MANN"]
+# Under Keras 2 the layers run their cells in the loop of `keras.layers.RNN`.
+SLOW = ["NTMCell", "MANNCell"] if IS_KERAS_2 else []
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ALL]
+)
 def make(request):
     return Make(request.param)
 
@@ -933,8 +937,6 @@ def test_xla(make, inputs):
 @pytest.mark.graph
 @feature("No operation without a GPU kernel, in training, and no device named")
 def test_gpu_kernels(make):
-    if IS_KERAS_2 and not make.is_layer:
-        pytest.skip("the layers run the same loop")
     layer = built(make(return_sequences=True))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, WIDTH], tf.float32)])
