@@ -425,3 +425,9 @@ def test_a_run_that_could_not_keep_anything_says_so():
     assert report.how_to_go_on("SIGINT", "run", 3, []) == (
         "Stopped by SIGINT after 3 steps. None could be kept."
     )
+
+
+@pytest.mark.parametrize("use", [train, evaluate])
+def test_settings_of_another_type_are_refused(use, tmp_path):
+    with pytest.raises(ValueError, match="`settings` must be a Settings. Received: .*copy"):
+        use({"task": "copy"}, tmp_path)

@@ -60,8 +60,8 @@ def train(
         `seconds` of training, the task's measures on fresh sequences, and the `flags`.
 
     Raises:
-        ValueError: The run cannot start or continue in this folder; or the loss became NaN or
-            infinite.
+        ValueError: `settings` is not a `Settings`; the run cannot start or continue in this folder;
+            or the loss became NaN or infinite.
         StoppedBySignalError: A signal stopped training; a checkpoint was written.
 
     Example:
@@ -72,6 +72,7 @@ def train(
     False
     """
     started = time.perf_counter() if started is None else started
+    _check_type(settings)
     folder = None if logdir is None else os.path.expanduser(logdir)
     strategy = models.make_strategy(settings, folder)
     if folder and strategy and strategy.cluster_resolver and strategy.cluster_resolver.task_id:
@@ -81,6 +82,11 @@ def train(
     with run_folder.claim(folder):
         _prepare(settings, folder, overwrite)
         return _train(settings, folder, strategy, started)
+
+
+def _check_type(settings: Settings) -> None:
+    if not isinstance(settings, Settings):
+        raise BadInput(f"Argument `settings` must be a Settings. Received: settings={settings!r}")
 
 
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
@@ -304,8 +310,10 @@ def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, An
         measured, the task's measures, and the number of `sequences_without_error`.
 
     Raises:
-        ValueError: The folder does not hold a trained machine of this run, or a file is damaged.
+        ValueError: `settings` is not a `Settings`; the folder does not hold a trained machine of
+            this run; or a file is damaged.
     """
+    _check_type(settings)
     folder = os.path.expanduser(logdir)
     run_folder.check_has_model(folder)
     run_folder.check_same_run(folder, settings.as_flags(), "eval")
