@@ -6,6 +6,7 @@ from typing import Any
 from ntm_keras.label_metrics import InstanceAccuracy, LabelCrossentropy, LaterError
 from ntm_keras.machine import MemoryCell, MemoryLayer
 from ntm_keras.mann import MANN, MANNCell, MANNState, MANNTrace
+from ntm_keras.memory_size import with_memory_size
 from ntm_keras.metrics import (
     BitCrossentropy,
     CostPerSequence,
@@ -45,6 +46,7 @@ __all__ = [
     "load_snowkylin_weights",
     "trace",
     "trace_model",
+    "with_memory_size",
 ]
 
 

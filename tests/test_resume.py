@@ -122,7 +122,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     assert "Epoch" not in said
     told = "fresh sequences:"
     assert said.split(told)[1] == printed.split(told)[1]
-    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+    assert again == result
 
 
 @pytest.mark.eager

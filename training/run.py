@@ -157,8 +157,6 @@ def _train(
     fresh = task.report(*sizes)
     with used.averaged():
         found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
-    if not is_over:
-        used.clock.count()
     result = _result(settings, training_step(trainer), used.clock.seconds, found)
     report.print_end(result, len(fresh) * _EVAL_BATCH_SIZE, logdir)
     run_folder.write_json(logdir, "result.json", result)
