@@ -65,7 +65,7 @@ def with_memory_size(model_or_layer: Any, memory_size: int) -> Any:
         if isinstance(old, NTMCell):
             new_values[id(new.initial.weightings)] = _weightings(old, memory_size)
             new_values[id(new.initial.memory)] = _memory(old, new)
-    for old, new in zip(_weights(model_or_layer), _weights(copy), strict=True):
+    for old, new in zip(model_or_layer.weights, copy.weights, strict=True):
         value = new_values.get(id(new), np.array(old))
         if value.shape != tuple(new.shape):
             raise ValueError(
@@ -82,17 +82,6 @@ def _cells(model_or_layer: Any) -> list[MemoryCell]:
     if not isinstance(model_or_layer, keras.layers.Layer):
         return []
     return [each for each in model_or_layer._flatten_layers() if isinstance(each, MemoryCell)]
-
-
-def _weights(model_or_layer: Any) -> list[Any]:
-    """The weights, without the states of stateful layers."""
-    states = {
-        id(state)
-        for each in model_or_layer._flatten_layers()
-        if isinstance(each, keras.layers.RNN) and each.stateful
-        for state in each.states or []
-    }
-    return [weight for weight in model_or_layer.weights if id(weight) not in states]
 
 
 def _resized(config: Any, memory_size: int) -> Any:
