@@ -294,10 +294,12 @@ class MemoryCell(AbstractRNNCell):
             )
         controller_state, *others = state
         count = len(self.controller_state_size)
-        if not isinstance(controller_state, (list, tuple)) or len(controller_state) != count:
+        is_list = isinstance(controller_state, (list, tuple))
+        if not is_list or len(controller_state) != count:
+            received = f"a `{type(controller_state).__name__}`"
             raise ValueError(
                 f"{subject}: `controller_state` must be a list of {count} tensors."
-                f" Received: {controller_state!r}"
+                f" Received: {f'{len(controller_state)} in {received}' if is_list else received}"
             )
         tensors = [*controller_state, *others]
         _check_shapes(subject, self._named_shapes(), tensors, batch)
