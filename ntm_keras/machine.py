@@ -676,7 +676,7 @@ def _check_cell(cell: Any) -> None:
 
 
 def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, tuple) and all(
+    return isinstance(shape, (tuple, list)) and all(
         isinstance(size, (int, np.integer)) and size >= 1 for size in shape
     )
 

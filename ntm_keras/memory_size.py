@@ -119,12 +119,14 @@ def _weightings(cell: NTMCell, memory_size: int) -> np.ndarray:
 def _memory(old: NTMCell, new: NTMCell) -> np.ndarray:
     """The memory before the first step, for another number of locations."""
     kind, rows = old.memory_initializer, np.array(old.initial.memory)
+    if new.memory_size == old.memory_size:
+        return rows
     if kind == "learned":
         raise ValueError(
             "A machine whose initial memory is learned has only as many locations as were trained;"
             ' use memory_initializer="constant". Received: memory_initializer="learned"'
         )
-    if new.memory_size <= old.memory_size:
+    if new.memory_size < old.memory_size:
         return rows[: new.memory_size]
     if kind == "constant":
         drawn = np.array(new.initial.memory)

@@ -83,6 +83,9 @@ def test_a_learned_memory_cannot_have_another_size():
     layer.build((None, None, 3))
     with pytest.raises(ValueError, match="learned has only as many locations as were trained"):
         with_memory_size(layer, 9)
+    np.testing.assert_array_equal(
+        with_memory_size(layer, 8).cell.initial.memory, layer.cell.initial.memory
+    )
 
 
 def test_locations_on_which_heads_begin_are_not_dropped(random):
