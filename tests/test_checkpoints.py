@@ -74,7 +74,7 @@ def test_a_training_that_begins_anew_among_later_states_is_refused(folder):
 
 
 @pytest.mark.graph
-@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("xla", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_training_that_goes_on_ends_like_one_that_never_stopped(tmp_path, xla):
     expected = Training(tmp_path / "whole", xla=xla).train(12)
     for seed, until in enumerate((2, 6, 12)):  # Another seed makes other weights to begin with.

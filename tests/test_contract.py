@@ -70,15 +70,23 @@ class Make:
 
 
 ALL = ["NTMCell", "NTM", "MANNCell", "MANN"]
-# Under Keras 2 the layers run their cells in the loop of `keras.layers.RNN`.
-SLOW = ["NTMCell", "MANNCell"] if IS_KERAS_2 else []
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ALL]
-)
+def rows(*fast):
+    """All machines; those that are not among `fast` are slow."""
+    return [pytest.param(name, marks=[] if name in fast else [pytest.mark.slow]) for name in ALL]
+
+
+# Under Keras 2 every machine runs in the loop of `keras.layers.RNN`.
+@pytest.fixture(params=rows("NTM") if IS_KERAS_2 else rows(*ALL))
 def make(request):
     return Make(request.param)
+
+
+# For tests that take long: the layer of one machine and the cell of the other.
+costly = pytest.mark.parametrize(
+    "make", rows("NTM") if IS_KERAS_2 else rows("NTM", "MANNCell"), indirect=True
+)
 
 
 @pytest.fixture
@@ -419,6 +427,7 @@ def test_initial_state_from_a_named_tuple(make, inputs, random):
 @pytest.mark.graph
 @feature("Batch size and length may be unknown, and change")
 @pytest.mark.parametrize("jit_compile", [False, True])
+@costly
 def test_dynamic_shapes(make, inputs, jit_compile):
     layer = built(make(return_sequences=True))
     signature = [tf.TensorSpec([None, None, WIDTH], tf.float32)]
@@ -508,6 +517,7 @@ SOME_STEPS = np.array([[True, True, True], [False, True, False]])
 
 @pytest.mark.graph
 @feature("`GradientTape.jacobian` and `batch_jacobian`")
+@costly
 def test_jacobians(make):
     kind = "batch_jacobian" if make.is_layer else "jacobian"
     assert_jacobians_match(double_layer(make, {}), SOME_STEPS, [kind])
@@ -525,6 +535,7 @@ def test_jacobians_with_every_controller(make, controller, mask):
 
 @pytest.mark.graph
 @feature("`tf.vectorized_map` ; masks that differ need `unroll=True`")
+@costly
 def test_vectorized_map(make, random):
     layer = double_layer(make, {})
     several = tf.constant(random.normal(size=[2, 2, 3, WIDTH]))
@@ -547,6 +558,7 @@ def test_vectorized_map_over_masks(name, random):
 
 
 @feature("`training` reaches a controller with dropout; a mask for every sequence")
+@costly
 def test_dropout(make, inputs):
     controller = keras.layers.LSTMCell(6, dropout=0.5)
     layer = built(make({"controller": controller}))
@@ -575,6 +587,7 @@ def test_regularizers(make, inputs):
 
 
 @feature("Constraints")
+@costly
 def test_constraints(make, inputs):
     layer = make({"kernel_constraint": "non_neg", "bias_constraint": "non_neg"})
     model = keras.Sequential([keras.Input([None, WIDTH]), layer])
@@ -710,6 +723,7 @@ def assert_saved_and_loaded(make, options, inputs, folder):
 
 
 @feature("`.keras` files, with `safe_mode`")
+@costly
 def test_saved_models(make, inputs, tmp_path):
     assert_saved_and_loaded(make, {}, inputs, tmp_path)
 
@@ -732,6 +746,7 @@ def test_layers_are_saved_with_their_cell_s_options(inputs, tmp_path, name, opti
 
 @feature("`.h5` files: two layers in a nested model, `Bidirectional` (Keras 2: `custom_objects`)")
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@costly
 def test_h5_models(make, inputs, tmp_path):
     def layer():
         return make(return_sequences=True)
@@ -831,6 +846,7 @@ def test_double_precision(make, inputs):
 @pytest.mark.parametrize(
     "policy, controller", [("mixed_bfloat16", "lstm"), ("mixed_float16", "counting_lstm")]
 )
+@costly
 def test_mixed_precision(make, inputs, policy, controller):
     cell = {"controller": controller}
     half = make(cell, policy, return_state=True)
@@ -856,6 +872,7 @@ def cells_of_single_precision():
 
 @feature("A controller cell of another dtype policy")
 @pytest.mark.parametrize("policy, controller", [("mixed_float16", "gru"), ("float64", "stacked")])
+@costly
 def test_controllers_of_another_dtype(make, inputs, policy, controller):
     layer = make({"controller": cells_of_single_precision()[controller]}, policy, return_state=True)
     single = make({"controller": cells_of_single_precision()[controller]}, return_state=True)
@@ -895,6 +912,7 @@ class WithDense(keras.layers.SimpleRNNCell):
 
 @feature("`model.quantize`, which leaves a cell as it is, an LSTM's too", keras_2=NONE)
 @pytest.mark.parametrize("controller", ["lstm", "feedforward", "given"])
+@costly
 def test_quantization_leaves_the_cell(make, inputs, tmp_path, controller):
     cell = WithDense(6) if controller == "given" else controller
     layer = make({"controller": cell}, return_sequences=True)
@@ -911,6 +929,7 @@ def test_quantization_leaves_the_cell(make, inputs, tmp_path, controller):
 
 
 @feature("`enable_lora` of a cell's projections", keras_2=NONE)
+@costly
 def test_lora(make, inputs):
     layer = make(return_sequences=True)
     model = keras.Sequential([keras.Input([None, WIDTH]), layer])
@@ -925,6 +944,7 @@ def test_lora(make, inputs):
 
 @pytest.mark.graph
 @feature("The same numbers with and without XLA")
+@costly
 def test_xla(make, inputs):
     model = keras.Sequential([keras.Input([None, WIDTH]), make()])
     found = []
@@ -936,6 +956,7 @@ def test_xla(make, inputs):
 
 @pytest.mark.graph
 @feature("No operation without a GPU kernel, in training, and no device named")
+@costly
 def test_gpu_kernels(make):
     layer = built(make(return_sequences=True))
 

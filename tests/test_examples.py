@@ -26,11 +26,6 @@ def test_all_are_tested():
     }
 
 
-def test_the_cell_in_an_rnn_layer_begins_to_add_two_numbers():
-    always_one = 1 / 6
-    assert example("add_two_numbers").main(epochs=2, count=2048) < 1.2 * always_one
-
-
 @pytest.mark.slow
 def test_the_cell_in_an_rnn_layer_learns_to_add_two_numbers():
     always_one = 1 / 6
@@ -41,6 +36,7 @@ def test_a_training_loop_of_one_s_own_learns():
     assert example("training_loop").main(steps=60) == 1.0
 
 
+@pytest.mark.slow
 def test_one_callback_shows_the_memory_of_one_s_own_model(tmp_path):
     variance = 0.5
     assert example("watch_memory").main(str(tmp_path), epochs=1) < variance
@@ -49,17 +45,13 @@ def test_one_callback_shows_the_memory_of_one_s_own_model(tmp_path):
     assert tags >= {f"machine/{part}" for part in parts}
 
 
-def test_a_mann_begins_to_name_what_it_saw_once():
-    by_chance = 2 / 3
-    assert example("one_shot").main(steps=100) < 1.1 * by_chance
-
-
 @pytest.mark.slow
 def test_a_mann_names_what_it_saw_once():
     by_chance = 2 / 3
     assert example("one_shot").main(steps=1000) < by_chance / 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(IS_KERAS_2, reason="the trained machines are files of Keras 3")
 def test_trained_weights_can_be_trained_on():
     before, after = example("continue_training").main(steps=20)

@@ -148,13 +148,13 @@ def test_the_trained_machine_copies_more_vectors_than_it_had_locations():
     from tasks.copy import Copy
 
     model = keras.models.load_model(ROOT / "pretrained" / "copy" / "model.keras", compile=False)
-    inputs, targets, mask = next(iter(Copy().evaluation(160, 8, 8, seed=0)))
+    inputs, targets, mask = next(iter(Copy().evaluation(140, 4, 4, seed=0)))
     wrong = [
         float(
             np.mean(
                 np.sum(((np.array(each(inputs)) > 0) != (targets > 0.5)) * mask[..., None], (1, 2))
             )
         )
-        for each in (model, with_memory_size(model, 200))
+        for each in (model, with_memory_size(model, 160))
     ]
     assert wrong[1] < 0.5 < 100 < wrong[0]

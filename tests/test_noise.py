@@ -60,6 +60,7 @@ def test_the_gradient_is_that_of_the_noisy_weights():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make, xla",
     # Under Keras 2 both run in the same loop.

@@ -79,8 +79,8 @@ def assert_stays_finite(seed, dtype):
 
 
 @pytest.mark.parametrize("dtype", LIMITS)
-def test_eight_random_machines_stay_finite(dtype):
-    for seed in range(8):
+def test_four_random_machines_stay_finite(dtype):
+    for seed in range(4):
         assert_stays_finite(seed, dtype)
 
 

@@ -125,6 +125,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     assert again == result
 
 
+@pytest.mark.slow
 @pytest.mark.eager
 def test_a_run_may_go_on_for_longer_and_be_started_anew(stopped):
     logdir, *_ = stopped
