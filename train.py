@@ -13,13 +13,12 @@ eval.json, model.keras, checkpoints and what TensorBoard shows. A run that was s
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
 
 import training
-from training import command_line
+from training import command_line, quiet
 
 _STARTED = time.perf_counter()
 
@@ -27,7 +26,7 @@ _STARTED = time.perf_counter()
 def main(argv: list[str]) -> None:
     """Trains or evaluates. TensorFlow is imported once the flags are right."""
     command = command_line.parse(argv, __doc__)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quiet.leave_out_usual_messages()
     if command.mode == "eval":
         training.evaluate(command.settings, str(command.logdir))
     else:
