@@ -43,8 +43,8 @@ def trained(settings, logdir, **options):
     return result, printed.getvalue()
 
 
-def killed(line, number, logdir):
-    """Runs train.py, and sends it a signal when it prints this line; returns status and output."""
+def killed(step, number, logdir):
+    """Runs train.py, and sends it a signal after a validation; returns status and output."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", TRAIN, *as_arguments(LONG), f"--logdir={logdir}"],
         cwd=ROOT,
@@ -55,7 +55,7 @@ def killed(line, number, logdir):
     printed = []
     for printed_line in process.stdout:
         printed.append(printed_line)
-        if printed_line.startswith(line):
+        if printed_line.split()[:1] == [str(step)]:
             process.send_signal(number)
     return process.wait(), "".join(printed)
 
@@ -83,11 +83,11 @@ def whole(tmp_path_factory):
 def stopped(tmp_path_factory):
     """The same run, stopped in its second epoch, killed in its last, and brought to its end."""
     logdir = tmp_path_factory.mktemp("runs") / "stopped"
-    status, printed = killed("Epoch 2", signal.SIGTERM, logdir)
+    status, printed = killed(14, signal.SIGTERM, logdir)
     assert status == 128 + signal.SIGTERM
     assert "SIGTERM: stopping after the steps at hand; once more ends at once." in printed
     assert "Stopped by SIGTERM after" in printed and f"--logdir={logdir}" in printed
-    status, _ = killed("Epoch 4", signal.SIGKILL, logdir)
+    status, _ = killed(42, signal.SIGKILL, logdir)
     assert status == -signal.SIGKILL
     _, seconds = last_state(logdir)
     return logdir, *trained(LONG, logdir), seconds
@@ -119,7 +119,7 @@ def test_its_result_counts_the_seconds_of_all_parts(whole, stopped):
 def test_a_finished_run_only_tells_its_result_again(stopped):
     logdir, result, printed, _ = stopped
     again, said = trained(LONG, logdir)
-    assert "Epoch" not in said
+    assert "passed" not in said
     told = "fresh sequences:"
     assert said.split(told)[1] == printed.split(told)[1]
     assert again == result

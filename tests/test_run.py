@@ -82,10 +82,11 @@ def run(tmp_path_factory):
 
 def test_the_end_of_a_run_says_how_it_went(run):
     assert re.search(r"Not solved after 6 steps, 24 sequences, \d+ seconds", run.printed)
-    assert re.search(
-        r"sequences: cost bits per sequence \d+\.\d+, wrong bits .* \d+\.\d+\.\n", run.printed
-    )
-    assert re.search(rf"-m tensorboard.main .*--logdir {re.escape(str(run.logdir))}", run.printed)
+    measured = r"sequences:\n  cost bits per sequence +\d+\.\d+\n  wrong bits .* \d+\.\d+\n"
+    assert re.search(measured, run.printed)
+    validations = re.findall(r"^ +(\d+) +0:\d\d:\d\d +\d.*0 of 1$", run.printed, re.MULTILINE)
+    assert validations == ["4", "6"]
+    assert re.search(rf"tensorboard .*--logdir {re.escape(str(run.logdir))}", run.printed)
 
 
 def test_the_same_is_returned_and_stands_in_result_json(run):
@@ -102,7 +103,7 @@ def test_the_same_is_returned_and_stands_in_result_json(run):
     assert run.result["solved"] is False
     assert (run.result["steps"], run.result["sequences"]) == (6, 24)
     wrong_bits = run.result["wrong_bits_per_sequence"]
-    assert f"wrong bits per sequence {wrong_bits:.4f}" in run.printed
+    assert f"wrong bits per sequence  {wrong_bits:.4f}\n" in run.printed
     assert run.result["flags"] == run.settings.as_flags()
 
 

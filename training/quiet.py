@@ -10,13 +10,15 @@ import sys
 _LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 # TensorFlow writes these lines whatever its log level is. None of them asks for anything: machines
-# without a GPU, kernels that a processor lacks, libraries that register themselves twice.
+# without a GPU, kernels that a processor lacks, libraries that register themselves twice, a compile
+# that takes long on a busy machine.
 _USUAL = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|I\d{4} "
     rb"|To enable the following instructions:"
     rb"|[WE]\d{4} .*(failed call to cuInit|oneDNN supports DT_BOOL only on"
-    rb"|Unable to register cu\w+ factory|already registered)"
+    rb"|Unable to register cu\w+ factory|already registered|slow_operation_alarm\.cc)"
+    rb"|\*{32}|.*Very slow compile\?|The operation took "
 )
 
 

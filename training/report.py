@@ -6,11 +6,15 @@ import os
 import pathlib
 import shlex
 import sys
+import textwrap
 from typing import Any
 
 from tasks.task import Task
 from training.callbacks import TEST_PARTS
 from training.settings import Settings
+
+# Columns of a terminal.
+WIDTH = 80
 
 
 def print_about(task: Task) -> None:
@@ -25,34 +29,40 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
     below = settings.solved_below or task.solved_below
     times = f" in {settings.solved_times} validations in a row" if settings.solved_times > 1 else ""
     print_about(task)
-    print(
-        f"{where_to_look(logdir)}\n"
-        f"It trains {f'on from step {step} ' if step else ''}until step"
-        f" {settings.steps}, or until {task.solved_measure} is below {below:g}{times} and in a test"
-        f" on at least {TEST_PARTS * settings.eval_sequences} other sequences.\n"
-        "The first epoch takes longer: the step is compiled.",
-        flush=True,
+    ends = (
+        f"It trains {f'on from step {step} ' if step else ''}until step {settings.steps}, or until"
+        f" {title(task.solved_measure)} are below {below:g}{times} and in a test on at least"
+        f" {TEST_PARTS * settings.eval_sequences} other sequences."
     )
+    print(f"{where_to_look(logdir)}\n{textwrap.fill(ends, WIDTH)}\n", flush=True)
 
 
 def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
     """Prints the content of result.json; `sequences` were measured."""
-    found = ", ".join(f"{_title(name)} {value:.4f}" for name, value in measures(result).items())
+    found = {title(name): f"{value:.4f}" for name, value in measures(result).items()}
+    width = max(map(len, found))
+    lines = [f"  {name.ljust(width)}  {value}" for name, value in found.items()]
     print(
         f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
-        f"On {sequences} fresh sequences: {found}.\n"
-        f"{where_to_look(logdir)}"
+        f"On {sequences} fresh sequences:",
+        *lines,
+        where_to_look(logdir),
+        sep="\n",
     )
 
 
 def where_to_look(logdir: str) -> str:
     """Where the run is, and the TensorBoard command that shows it, with other runs if possible."""
     shown = "runs" if logdir.startswith(os.path.join("runs", "")) else logdir
-    tensorboard = [sys.executable, "-m", "tensorboard.main", "--samples_per_plugin=images=100"]
-    return (
-        f"The run is in {logdir}; watch it with\n  {shlex.join([*tensorboard, '--logdir', shown])}"
-    )
+    program = os.path.join(os.path.dirname(sys.executable), "tensorboard")
+    command = [_short(program), "--samples_per_plugin=images=100", "--logdir", shown]
+    return f"The run is in {logdir}; watch it with\n  {shlex.join(command)}"
+
+
+def _short(path: str) -> str:
+    """A path as it is, or from the current folder, whichever is shorter."""
+    return min(path, os.path.relpath(path), key=len)
 
 
 def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
@@ -68,7 +78,7 @@ def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
     if not kept:
         return f"{said} None could be kept."
     program = os.path.relpath(pathlib.Path(__file__).parent.parent / "train.py")
-    command = shlex.join([sys.executable, program, f"--logdir={logdir}"])
+    command = shlex.join([_short(sys.executable), program, f"--logdir={logdir}"])
     return f"{said} To go on from step {kept[-1]}:\n  {command}"
 
 
@@ -89,15 +99,16 @@ def table(records: list[dict[str, Any]]) -> str:
     """The records as lines of text: a row for each measure, a column for each size."""
     rows = [[name, *(str(record[name]) for record in records)] for name in ("size", "sequences")]
     for name in measures(records[0]):
-        rows.append([_title(name), *(f"{record[name]:.3f}" for record in records)])
+        rows.append([title(name), *(f"{record[name]:.3f}" for record in records)])
     for name in share_without_error(records[0]):
         shares = [share_without_error(record)[name] for record in records]
-        rows.append([_title(name), *(f"{share:.1%}" for share in shares)])
+        rows.append([title(name), *(f"{share:.1%}" for share in shares)])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     )
 
 
-def _title(measure: str) -> str:
+def title(measure: str) -> str:
+    """A measure's name as text."""
     return measure.replace("_", " ")

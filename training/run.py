@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import warnings
@@ -29,6 +28,7 @@ from training.callbacks import (
     StopOnSignal,
 )
 from training.errors import BadInput, StoppedBySignalError
+from training.progress import Progress, doing
 from training.settings import Settings
 
 # Sequences of a validation, and of each size measured during training: enough to watch a run. At
@@ -96,7 +96,8 @@ def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
     if run_folder.is_run(logdir):
         run_folder.check_same_run(logdir, settings.as_flags(), "train")
     run_folder.check_steps(logdir, settings.steps)
-    names = settings.made_task.data_names()
+    with doing("Reading the data"):
+        names = settings.made_task.data_names()
     run_folder.check_data(logdir, names)
     run_folder.write_data_names(logdir, names)
     run_folder.write_settings(logdir, settings.as_flags())
@@ -149,13 +150,13 @@ def _train(
     is_over = step >= settings.steps
     # After a whole epoch the task may be solved already. An interrupted epoch is finished first.
     if step and not is_over and step % settings.validate_every == 0:
-        with used.averaged():
+        with used.averaged(), doing("Testing on fresh sequences"):
             is_over = used.stop.is_solved(step)
     if not is_over:
         report.print_beginning(settings, logdir, step)
         _fit(settings, logdir, trainer, used, _logs(settings, logdir, evaluator))
     fresh = task.report(*sizes)
-    with used.averaged():
+    with used.averaged(), doing("Measuring on fresh sequences"):
         found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
     result = _result(settings, training_step(trainer), used.clock.seconds, found)
     report.print_end(result, len(fresh) * _EVAL_BATCH_SIZE, logdir)
@@ -202,8 +203,11 @@ def _fit(
 ) -> None:
     """Trains; if training ends early, the exception says what to do."""
     on_signal = StopOnSignal(used.save)
+    progress = Progress(settings, used.stop, used.clock)
     try:
-        _fit_epochs(settings, trainer, used, used.in_order(settings.steps, logs, on_signal))
+        with progress.shown():
+            in_order = used.in_order(settings.steps, logs, progress, on_signal)
+            _fit_epochs(settings, trainer, used, in_order)
     except NonFiniteLossError as error:
         kept = os.path.exists(os.path.join(logdir, "model.keras"))
         before = f" The last saved model is in {logdir}." if kept else ""
@@ -246,7 +250,7 @@ def _fit_epochs(
             validation_data=models.with_steps(validation),
             callbacks=in_order,
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
         )
         if not done or trainer.stop_training:
             return
@@ -264,7 +268,7 @@ def _logs(
     (inputs, steps), targets, mask = next(iter(models.with_steps(data[0][1])))
 
     def at_sizes() -> dict[str, float]:
-        records = _measure(evaluator, data)
+        records = [_measure(evaluator, size, each) for size, each in data]
         return {
             tag: each for record in records for tag, each in tensorboard.at_size(record).items()
         }
@@ -316,18 +320,24 @@ def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, An
     run_folder.check_has_model(folder)
     run_folder.check_same_run(folder, settings.as_flags(), "eval")
     task = settings.made_task
-    run_folder.check_data(folder, task.data_names())
+    with doing("Reading the data"):
+        names = task.data_names()
+    run_folder.check_data(folder, names)
     _warn_of_small_memory(settings)
     model, step = _load_model(os.path.join(folder, "model.keras")), run_folder.last_step(folder)
     data = _evaluation_data(settings, settings.eval_sequences)
-    records = _measure(models.make_evaluator(model, task), data)
+    evaluator, records = models.make_evaluator(model, task), []
+    for index, (size, dataset) in enumerate(data, start=1):
+        with doing(f"Measuring sequences of size {size} ({index} of {len(data)})"):
+            records.append(_measure(evaluator, size, dataset))
     report.print_about(task)
     print(report.table(records))
     size, dataset = data[0]
     inputs, targets, mask = next(iter(dataset))
     run_folder.write_json(folder, "eval.json", records)
     print(f"\nOne sequence of size {size}: {task.as_text(inputs, targets, model(inputs), mask)}")
-    tensorboard.write_evaluation(folder, task, model, step, records, data)
+    with doing("Drawing for TensorBoard"):
+        tensorboard.write_evaluation(folder, task, model, step, records, data)
     return records
 
 
@@ -347,16 +357,11 @@ def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.d
     ]
 
 
-def _measure(
-    evaluator: keras.Model, data: list[tuple[str, tf.data.Dataset]]
-) -> list[dict[str, Any]]:
-    """A model's measures at every size: the records of eval.json."""
-    records = []
-    for written, dataset in data:
-        found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
-        sequences = len(dataset) * dataset.element_spec[0].shape[0]
-        record = {"size": written, "sequences": sequences, **report.measures(found)}
-        if "share_without_error" in found:
-            record["sequences_without_error"] = round(found["share_without_error"] * sequences)
-        records.append(record)
-    return records
+def _measure(evaluator: keras.Model, size: str, dataset: tf.data.Dataset) -> dict[str, Any]:
+    """A model's measures at a size: a record of eval.json."""
+    found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
+    sequences = len(dataset) * dataset.element_spec[0].shape[0]
+    record = {"size": size, "sequences": sequences, **report.measures(found)}
+    if "share_without_error" in found:
+        record["sequences_without_error"] = round(found["share_without_error"] * sequences)
+    return record

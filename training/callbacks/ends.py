@@ -46,6 +46,9 @@ class StopWhenSolved(keras.callbacks.Callback):
         monitor: The name in the logs of the number to compare with `below`.
         times: How many validations in a row must be below the threshold before the test.
         parts: How many parts a test has at most.
+
+    Attributes:
+        is_testing: Whether a test is going on.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         self._monitor = monitor
         self._times = times
         self._parts = parts
+        self.is_testing = False
         # The variables that a checkpoint must keep.
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
@@ -72,10 +76,21 @@ class StopWhenSolved(keras.callbacks.Callback):
         if self.is_solved(training_step(self.model)):
             self.model.stop_training = True
 
+    @property
+    def passed(self) -> int:
+        """How many validations in a row were below the threshold, up to the last one."""
+        return int(self.variables["passed_in_a_row"])
+
     def is_solved(self, step: int) -> bool:
         """Whether enough validations in a row and the test at this step are passed."""
-        if self.variables["passed_in_a_row"] < self._times:
+        if self.passed < self._times:
             return False
+        self.is_testing = True
+        is_passed = self._passes_test(step)
+        self.is_testing = False
+        return is_passed
+
+    def _passes_test(self, step: int) -> bool:
         total = 0.0
         for part in range(self._parts):
             total += self._test(step * self._parts + part)

@@ -66,7 +66,11 @@ class RunCallbacks(NamedTuple):
         )
 
     def in_order(
-        self, steps: int, logs: list[keras.callbacks.Callback], on_signal: StopOnSignal
+        self,
+        steps: int,
+        logs: list[keras.callbacks.Callback],
+        progress: keras.callbacks.Callback,
+        on_signal: StopOnSignal,
     ) -> list[keras.callbacks.Callback]:
         """All callbacks of a training up to a step; each comes after the callbacks it needs."""
         return [
@@ -77,6 +81,7 @@ class RunCallbacks(NamedTuple):
             *[ignore_write_errors(each) for each in (*logs, self.latest, self.best)],
             self.stop,
             self.clock,
+            progress,
             ignore_write_errors(self.checkpoints),
             on_signal,
         ]
