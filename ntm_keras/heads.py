@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from ntm_keras.addressing import softmax
@@ -35,6 +36,32 @@ def parameter_count(
     """How many numbers the controller emits for all heads in a step."""
     addressing = memory_vector_dim + 1 + 1 + (2 * shift_range + 1) + 1
     return addressing * (read_head_num + write_head_num) + 2 * memory_vector_dim * write_head_num
+
+
+def by_location_biases(
+    read_head_num: int, write_head_num: int, memory_vector_dim: int, shift_range: int
+) -> np.ndarray:
+    """Biases with which heads address by location before training.
+
+    Write heads go on by one location in each step, read heads stay where they are. All focus
+    sharply, write heads more than read heads: these have to learn when to move.
+
+    Args:
+        read_head_num: R.
+        write_head_num: W.
+        memory_vector_dim: M, the width of a memory row.
+        shift_range: the largest shift in either direction, at least 1.
+
+    Returns:
+        `(parameter_count(..),)`, to add to the biases of the controller's projection.
+    """
+    content = np.zeros(memory_vector_dim + 1)
+    stay, go_on, *_ = np.eye(2 * shift_range + 1)  # See `addressing.shift`.
+    # The numbers for key and key strength, gate, shift and sharpening.
+    read_head = [*content, -1.0, *(1.0 * stay), 1.0]
+    write_head = [*content, -2.0, *(3.0 * go_on), 2.0]
+    writing = np.zeros(2 * memory_vector_dim * write_head_num)
+    return np.concatenate([*[read_head] * read_head_num, *[write_head] * write_head_num, writing])
 
 
 def head_parameters(

@@ -161,6 +161,11 @@ class MemoryCell(AbstractRNNCell):
         return steps
 
     @property
+    def parameter_bias_initializer(self) -> Any:
+        """Initializer of the biases of the numbers that the controller emits for all heads."""
+        return copy_of(self.bias_initializer)
+
+    @property
     def controller_state_size(self) -> list[int]:
         """The sizes of the controller's own states."""
         return controllers.state_sizes(self.controller)
@@ -179,7 +184,10 @@ class MemoryCell(AbstractRNNCell):
         self.build_controller(input_shape)
         self.input_spec = keras.layers.InputSpec(ndim=2, axes={-1: self._input_width})
         self.parameter_projection = self.projection(
-            "parameter_projection", self.parameter_count, self.rnn_size
+            "parameter_projection",
+            self.parameter_count,
+            self.rnn_size,
+            self.parameter_bias_initializer,
         )
         self.built = True
 
@@ -219,12 +227,21 @@ class MemoryCell(AbstractRNNCell):
         if not self.built:
             self._input_width = None if input_width is None else int(input_width)
 
-    def projection(self, name: str, width: int, input_width: int) -> keras.layers.Dense:
-        """A built dense layer with the cell's initializers, regularizers and constraints."""
+    def projection(
+        self, name: str, width: int, input_width: int, bias_initializer: Any = None
+    ) -> keras.layers.Dense:
+        """A built dense layer with the cell's initializers, regularizers and constraints.
+
+        Args:
+            name: The layer's name.
+            width: Width of its outputs.
+            input_width: Width of its inputs.
+            bias_initializer: By default the cell's.
+        """
         projection = keras.layers.Dense(
             width,
             kernel_initializer=copy_of(self.kernel_initializer),
-            bias_initializer=copy_of(self.bias_initializer),
+            bias_initializer=bias_initializer or copy_of(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             kernel_constraint=self.kernel_constraint,

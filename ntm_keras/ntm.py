@@ -20,6 +20,7 @@ from ntm_keras.machine import (
 )
 
 ADDRESSING_MODES = ("content_and_location", "content")
+HEAD_INITIALIZERS = ("neutral", "by_location")
 OUTPUT_SOURCES = ("controller", "controller_and_reads")
 WRITE_ORDERS = ("sequential", "simultaneous")
 
@@ -122,6 +123,9 @@ class NTMCell(MemoryCell):
             fixed too.
         weighting_initializer: The heads' initial weightings before training; they are learned.
             `"spread"`: over all locations, at random; `"focused"`: on the first location.
+        head_initializer: What heads do before training. `"neutral"`: what `bias_initializer` says;
+            `"by_location"`: write heads go on to the next location in each step, read heads stay.
+            This is added to the biases, so that training begins near it.
         output_source: What the output is computed from. `"controller"`: the controller's output;
             `"controller_and_reads"`: the controller's output and this step's read vectors.
         write_order: `"sequential"`: each write head erases and adds before the next one does;
@@ -165,6 +169,7 @@ class NTMCell(MemoryCell):
         *,
         memory_initializer: Any = "learned",
         weighting_initializer: str = "spread",
+        head_initializer: str = "neutral",
         output_source: str = "controller",
         write_order: str = "sequential",
         **options: Unpack[CellOptions],
@@ -182,6 +187,9 @@ class NTMCell(MemoryCell):
         self.initial = LearnedInitialState(memory_initializer, weighting_initializer)
         self.memory_initializer = self.initial.memory_initializer
         self.weighting_initializer = self.initial.weighting_initializer
+        self.head_initializer = validation.choice(
+            "head_initializer", head_initializer, HEAD_INITIALIZERS
+        )
         self.output_source = validation.choice("output_source", output_source, OUTPUT_SOURCES)
         self.write_order = validation.choice("write_order", write_order, WRITE_ORDERS)
         if 2 * self.shift_range + 1 > self.memory_size:
@@ -189,6 +197,12 @@ class NTMCell(MemoryCell):
                 "Argument `shift_range` must not shift around the whole memory: "
                 "2 * shift_range + 1 <= memory_size. "
                 f"Received: shift_range={shift_range}, memory_size={memory_size}"
+            )
+        can_shift = self.addressing_mode == "content_and_location" and self.shift_range > 0
+        if self.head_initializer == "by_location" and not can_shift:
+            raise ValueError(
+                'Argument `head_initializer` can be "by_location" only where heads can shift.'
+                f" Received: addressing_mode={addressing_mode!r}, shift_range={shift_range}"
             )
 
     @property
@@ -219,6 +233,16 @@ class NTMCell(MemoryCell):
                 " not known before the cell is built."
             )
         return size
+
+    @property
+    def parameter_bias_initializer(self) -> Any:
+        own = super().parameter_bias_initializer
+        if self.head_initializer == "neutral":
+            return own
+        biases = heads.by_location_biases(
+            self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
+        )
+        return lambda shape, dtype=None: own(shape, dtype=dtype) + tf.cast(biases, dtype)
 
     def build(self, input_shape):
         if self.controller_name is None:  # Its initial state may depend on its weights.
@@ -330,6 +354,7 @@ class NTMCell(MemoryCell):
             "addressing_mode": self.addressing_mode,
             "shift_range": self.shift_range,
             "output_dim": self.output_dim,
+            "head_initializer": self.head_initializer,
             "output_source": self.output_source,
             "write_order": self.write_order,
         }
@@ -379,6 +404,7 @@ class NTM(MachineLayer):
         *,
         memory_initializer: Any = "learned",
         weighting_initializer: str = "spread",
+        head_initializer: str = "neutral",
         output_source: str = "controller",
         write_order: str = "sequential",
         return_sequences: bool = False,
@@ -400,6 +426,7 @@ class NTM(MachineLayer):
                 "output_dim": output_dim,
                 "memory_initializer": memory_initializer,
                 "weighting_initializer": weighting_initializer,
+                "head_initializer": head_initializer,
                 "output_source": output_source,
                 "write_order": write_order,
             },

@@ -5,7 +5,7 @@ import pytest
 import slow_ntm
 import tensorflow as tf
 
-from ntm_keras import NTM, MANNCell, NTMCell, NTMState
+from ntm_keras import NTM, MANNCell, NTMCell, NTMState, trace
 from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras
 
 SIZES = {
@@ -439,3 +439,37 @@ def test_an_input_of_another_width_than_before_is_refused_by_the_layer(random):
 def test_whole_numbers_and_truth_values_are_taken_as_inputs(make, dtype):
     layer, inputs = make(), (np.arange(12) % 3).reshape([1, 4, 3]).astype(dtype)
     np.testing.assert_array_equal(layer(inputs), layer(inputs.astype("float32")))
+
+
+def test_heads_that_begin_by_location_write_one_location_after_another_and_read_where_they_are():
+    sizes = {**SIZES, "memory_size": 10, "read_head_num": 2, "write_head_num": 2}
+    cell = NTMCell(
+        **sizes,
+        weighting_initializer="focused",
+        head_initializer="by_location",
+        kernel_initializer="zeros",
+    )
+    found = trace(cell, np.zeros([1, 4, 7], "float32"))
+    for head in range(2):
+        written = np.argmax(found.write_weightings[0, :, head], axis=-1)
+        read = np.argmax(found.read_weightings[0, :, head], axis=-1)
+        assert written.tolist() == [1, 2, 3, 4] and read.tolist() == [0, 0, 0, 0]
+    np.testing.assert_allclose(found.interpolation_gate[0, 0], tf.sigmoid([-1.0, -1, -2, -2]))
+    assert not np.any(found.key)
+
+
+def test_heads_that_begin_by_location_keep_the_biases_own_initializer():
+    made = cell_of(head_initializer="by_location", bias_initializer="ones")
+    neutral = cell_of(bias_initializer="ones")
+    for cell in (made, neutral):
+        cell.build((None, 7))
+    difference = made.parameter_projection.bias - neutral.parameter_projection.bias
+    assert np.count_nonzero(difference) == 3 * (SIZES["read_head_num"] + SIZES["write_head_num"])
+    again = NTMCell.from_config(made.get_config())
+    assert again.head_initializer == "by_location"
+
+
+@pytest.mark.parametrize("others", [{"shift_range": 0}, {"addressing_mode": "content"}])
+def test_heads_that_cannot_shift_cannot_begin_by_location(others):
+    with pytest.raises(ValueError, match='can be "by_location" only where heads can shift'):
+        cell_of(head_initializer="by_location", **others)

@@ -198,6 +198,12 @@ class Settings:
         "The heads' initial weightings before training: random, or on the first location.",
         group=NTM,
     )
+    head_initializer: str = choice(
+        ["neutral", "by_location"],
+        "What heads do before training. by_location: write heads go on by a location in each step, "
+        "read heads stay.",
+        group=NTM,
+    )
     output_source: str = choice(
         ["controller", "controller_and_reads"], "What the output is computed from.", group=NTM
     )
@@ -260,6 +266,13 @@ class Settings:
         if self.model == "ntm" and 2 * self.shift_range + 1 > self.memory_size:
             self._refuse(
                 "2 * shift_range + 1 must be at most memory_size", "shift_range", "memory_size"
+            )
+        if self.head_initializer == "by_location" and (
+            self.addressing_mode == "content" or self.shift_range == 0
+        ):
+            self._refuse(
+                "head_initializer=by_location is only for heads that can shift",
+                *("head_initializer", "addressing_mode", "shift_range"),
             )
         if self.model == "mann" and self.head_num > self.memory_size:
             self._refuse("head_num must be at most memory_size", "head_num", "memory_size")
