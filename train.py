@@ -28,7 +28,8 @@ def main(argv: list[str]) -> None:
     command = command_line.parse(argv, __doc__)
     quiet.leave_out_usual_messages()
     if command.mode == "eval":
-        training.evaluate(command.settings, str(command.logdir))
+        where = str(command.logdir), command.output, command.best
+        training.evaluate(command.settings, *where)
     else:
         training.train(command.settings, command.logdir, command.overwrite, _STARTED)
 

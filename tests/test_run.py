@@ -75,6 +75,7 @@ def run(tmp_path_factory):
         steps=6,
         validate_every=4,
         eval_sizes="2,5",
+        memory_initializer="constant",
     )
     with running_eagerly(False):
         return made(settings, tmp_path_factory.mktemp("runs") / "tiny")
@@ -368,6 +369,67 @@ def test_a_run_goes_on_with_its_data_in_another_place(other_run, drawings, tmp_p
     assert evaluate(with_drawings(run, tmp_path / "moved"), run.logdir)
 
 
+def unchanged(run):
+    """The record of a run, to see whether it stays as it is."""
+    return {path: path.read_bytes() for path in run.logdir.rglob("*") if path.is_file()}
+
+
+def test_a_machine_with_more_locations_is_measured_and_the_run_s_record_stays(run, tmp_path):
+    before = unchanged(run)
+    larger = dataclasses.replace(run.settings, memory_size=40, eval_sizes="5,20")
+    records = evaluate(larger, run.logdir, tmp_path / "new" / "folder")
+    assert [record["size"] for record in records] == ["5", "20"]
+    assert json.loads((tmp_path / "new" / "folder" / "eval.json").read_text()) == records
+    assert events(tmp_path / "new" / "folder" / "eval")
+    assert evaluate(larger, run.logdir) == records
+    assert unchanged(run) == before
+
+
+def test_the_machine_of_the_best_validation_can_be_measured(run, tmp_path):
+    before = unchanged(run)
+    shutil.copytree(run.logdir, tmp_path / "run")
+    best = evaluate(run.settings, run.logdir, best=True)
+    (tmp_path / "run" / "model.keras").write_bytes((run.logdir / "best.keras").read_bytes())
+    assert evaluate(run.settings, tmp_path / "run") == best
+    assert unchanged(run) == before
+
+
+def test_a_machine_that_was_trained_elsewhere_keeps_its_own_record(run, tmp_path):
+    for name in ("flags.cfg", "model.keras"):
+        shutil.copy(run.logdir / name, tmp_path)
+    assert evaluate(run.settings, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"flags.cfg", "model.keras"}
+
+
+# Beginning with a trained model
+
+
+@pytest.mark.parametrize("memory_size", [8, 12])
+def test_a_run_can_begin_with_a_trained_model(run, tmp_path, memory_size):
+    settings = dataclasses.replace(
+        run.settings,
+        init_from=str(run.logdir / "model.keras"),
+        memory_size=memory_size,
+        learning_rate=1e-9,
+        steps=2,
+        validate_every=2,
+    )
+    begun = made(settings, tmp_path)
+    for old, new in zip(run.model().get_weights(), begun.model().get_weights()):
+        if old.shape == new.shape:
+            np.testing.assert_allclose(new, old, atol=1e-7)
+    if memory_size == 8:
+        assert begun.result["wrong_bits_per_sequence"] == run.result["wrong_bits_per_sequence"]
+
+
+def test_a_model_of_other_settings_is_no_beginning(run, tmp_path):
+    settings = tiny(init_from=str(run.logdir / "model.keras"), rnn_size=9)
+    with pytest.raises(BadInput, match="--init_from=.*holds a model with other weights"):
+        train(settings, tmp_path / "run")
+    with pytest.raises(BadInput, match="--init_from=nowhere.keras: there is no such file"):
+        train(tiny(init_from="nowhere.keras"), tmp_path / "other")
+
+
 # Bad input
 
 
@@ -380,8 +442,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
 
 @pytest.mark.parametrize("call", [train, evaluate])
 def test_settings_of_another_run_are_refused_by_name(run, call):
-    with pytest.raises(BadInput, match=r"--memory_size=16 \(the run has 8\)"):
-        call(dataclasses.replace(run.settings, memory_size=16), run.logdir)
+    with pytest.raises(BadInput, match=r"--rnn_size=16 \(the run has 8\)"):
+        call(dataclasses.replace(run.settings, rnn_size=16), run.logdir)
+
+
+def test_a_learned_memory_keeps_its_size(other_run):
+    run = other_run("repeat_copy")
+    with pytest.raises(BadInput, match="--memory_size=9: .*initial memory is learned"):
+        evaluate(dataclasses.replace(run.settings, memory_size=9), run.logdir)
 
 
 def test_nothing_is_trained_among_the_machines_of_the_project():

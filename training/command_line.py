@@ -30,6 +30,8 @@ class Command(NamedTuple):
     mode: str
     logdir: str | None
     overwrite: bool
+    output: str | None
+    best: bool
     settings: Settings
 
 
@@ -52,7 +54,13 @@ def parse(argv: list[str], introduction: str = "") -> Command:
     for name in names_of_groups(*_OF_OTHER_MODELS[settings.model]):
         if taken(name, argv[1:])[0] or taken(f"no{name}", argv[1:])[0]:
             warnings.warn(f"--{name} means nothing to --model={settings.model}", stacklevel=2)
-    return Command(values.mode, values.logdir, values.overwrite, settings)
+    if values.mode == "train":
+        for name in ("output", "best"):
+            if values[name].value:
+                raise BadInput(f"--{name} is for --mode=eval.")
+    return Command(
+        values.mode, values.logdir, values.overwrite, values.output, values.best, settings
+    )
 
 
 def read(argv: list[str], introduction: str = "") -> flags.FlagValues:

@@ -17,7 +17,7 @@ from training.errors import BadInput
 from training.settings import RUN, TASK, Settings
 
 # Flags that say where and what to run. They are not settings.
-OF_ONE_COMMAND = ("mode", "logdir", "overwrite")
+OF_ONE_COMMAND = ("mode", "logdir", "overwrite", "output", "best")
 
 
 class _PathParser(flags.ArgumentParser):
@@ -42,6 +42,17 @@ def define(task_name: str | None) -> flags.FlagValues:
         **where,
     )
     define_overwrite(values)
+    flags.DEFINE(
+        _PathParser(),
+        "output",
+        None,
+        "With --mode=eval: the folder for eval.json and what TensorBoard shows. (default: the "
+        "run's, if it trained here and its last machine is measured as it was trained; else none)",
+        **where,
+    )
+    flags.DEFINE_boolean(
+        "best", False, "With --mode=eval: measure best.keras instead of model.keras.", **where
+    )
     for field in dataclasses.fields(Settings):
         _define_field(field, field.metadata["group"], values)
     for field in limits_of(task_name) if task_name else ():

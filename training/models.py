@@ -186,6 +186,50 @@ def falling(settings: Settings, name: str) -> Any:
     return keras.optimizers.schedules.PolynomialDecay(start, steps, end) if steps else start
 
 
+def load(path: str) -> Any:
+    """The model in a file, not compiled.
+
+    Raises:
+        BadInput: It cannot be loaded.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a damaged file.
+        raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
+
+
+def with_memory_size(model: Any, memory_size: int) -> Any:
+    """`ntm_keras.with_memory_size`, for a flag.
+
+    Raises:
+        BadInput: The machine cannot have so many locations.
+    """
+    try:
+        return ntm_keras.with_memory_size(model, memory_size)
+    except ValueError as error:
+        raise BadInput(f"--memory_size={memory_size}: {error}") from error
+
+
+def start_from(settings: Settings, model: Any) -> None:
+    """Gives a model the weights in the file that `settings.init_from` names.
+
+    Raises:
+        BadInput: The file holds another kind of model.
+    """
+    path = os.path.expanduser(settings.init_from or "")
+    given = load(path)
+    sizes = {each.memory_size for each in given.layers if isinstance(each, ntm_keras.MemoryLayer)}
+    if sizes - {settings.memory_size}:
+        given = with_memory_size(given, settings.memory_size)
+    shapes, others = ([tuple(each.shape) for each in m.weights] for m in (model, given))
+    if shapes != others:
+        raise BadInput(
+            f"--init_from={settings.init_from} holds a model with other weights than that of these"
+            f" settings. It has {others}; needed are {shapes}"
+        )
+    model.set_weights(given.get_weights())
+
+
 def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """A task's batches with a second input: 1 up to a sequence's last answer, then 0.
 

@@ -109,6 +109,12 @@ def table(records: list[dict[str, Any]]) -> str:
     )
 
 
+def example(text: str) -> str:
+    """A task's text, its lines cut to the width of a terminal."""
+    lines = text.splitlines()
+    return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines)
+
+
 def title(measure: str) -> str:
     """A measure's name as text."""
     return measure.replace("_", " ")

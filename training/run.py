@@ -96,6 +96,7 @@ def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
     if run_folder.is_run(logdir):
         run_folder.check_same_run(logdir, settings.as_flags(), "train")
     run_folder.check_steps(logdir, settings.steps)
+    run_folder.check_init_from(logdir, settings.init_from)
     with doing("Reading the data"):
         names = settings.made_task.data_names()
     run_folder.check_data(logdir, names)
@@ -147,6 +148,8 @@ def _train(
 
     used = RunCallbacks.make(settings, logdir, model, trainer, test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
+    if settings.init_from and not step:
+        models.start_from(settings, model)
     is_over = step >= settings.steps
     # After a whole epoch the task may be solved already. An interrupted epoch is finished first.
     if step and not is_over and step % settings.validate_every == 0:
@@ -300,12 +303,23 @@ def _result(
     }
 
 
-def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, Any]]:
+def evaluate(
+    settings: Settings,
+    logdir: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    best: bool = False,
+) -> list[dict[str, Any]]:
     """Measures a trained machine at every size, and prints one example.
 
     Args:
-        settings: The run's settings; `eval_sizes` and `eval_sequences` may differ.
+        settings: The run's settings; `eval_sizes`, `eval_sequences` and `memory_size` may differ.
+            The machine gets `memory_size` locations, see `ntm_keras.with_memory_size`.
         logdir: The run's folder.
+        output: The folder in which to write eval.json and what TensorBoard shows. Default: the
+            run's folder, if the run has its checkpoints and this is its last machine as it was
+            trained; else nothing is written.
+        best: Whether to measure best.keras, the machine of the best validation, instead of the
+            last one.
 
     Returns:
         The content of eval.json: for every size a record with the `size`, the number of `sequences`
@@ -313,18 +327,25 @@ def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, An
 
     Raises:
         ValueError: `settings` is not a `Settings`; the folder does not hold a trained machine of
-            this run; or a file is damaged.
+            this run; a file is damaged or cannot be written; or the machine cannot have so many
+            locations.
     """
     _check_type(settings)
     folder = os.path.expanduser(logdir)
-    run_folder.check_has_model(folder)
+    name = "best.keras" if best else "model.keras"
+    run_folder.check_has_model(folder, name)
     run_folder.check_same_run(folder, settings.as_flags(), "eval")
     task = settings.made_task
     with doing("Reading the data"):
         names = task.data_names()
     run_folder.check_data(folder, names)
     _warn_of_small_memory(settings)
-    model, step = _load_model(os.path.join(folder, "model.keras")), run_folder.last_step(folder)
+    model, step = models.load(os.path.join(folder, name)), run_folder.last_step(folder)
+    trained_size = run_folder.settings_in(folder)["memory_size"]
+    if settings.model != "lstm" and settings.memory_size != trained_size:
+        model = models.with_memory_size(model, settings.memory_size)
+    elif output is None and not best and run_folder.kept_steps(folder):
+        output = folder
     data = _evaluation_data(settings, settings.eval_sequences)
     evaluator, records = models.make_evaluator(model, task), []
     for index, (size, dataset) in enumerate(data, start=1):
@@ -334,18 +355,15 @@ def evaluate(settings: Settings, logdir: str | os.PathLike) -> list[dict[str, An
     print(report.table(records))
     size, dataset = data[0]
     inputs, targets, mask = next(iter(dataset))
-    run_folder.write_json(folder, "eval.json", records)
-    print(f"\nOne sequence of size {size}: {task.as_text(inputs, targets, model(inputs), mask)}")
-    with doing("Drawing for TensorBoard"):
-        tensorboard.write_evaluation(folder, task, model, step, records, data)
+    said = report.example(task.as_text(inputs, targets, model(inputs), mask))
+    print(f"\nOne sequence of size {size}: {said}")
+    if output is not None:
+        written_to = os.path.expanduser(output)
+        run_folder.make(written_to, "output")
+        run_folder.write_json(written_to, "eval.json", records)
+        with doing("Drawing for TensorBoard"):
+            tensorboard.write_evaluation(written_to, task, model, step, records, data)
     return records
-
-
-def _load_model(path: str) -> keras.Model:
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises many kinds for a damaged file.
-        raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
 def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.data.Dataset]]:

@@ -60,18 +60,25 @@ def check_may_train(logdir: str, overwrite: bool) -> None:
         )
 
 
-def check_has_model(logdir: str) -> None:
+def check_has_model(logdir: str, name: str = "model.keras") -> None:
     """Refuses a folder without a model to measure.
 
+    Args:
+        logdir: The run's folder.
+        name: The model's file.
+
     Raises:
-        BadInput: The folder does not hold a run, or the run has not saved a model yet.
+        BadInput: The folder does not hold a run, or not this file.
     """
     if not is_run(logdir):
-        raise BadInput(f"--mode=eval needs the folder of a run. Received: --logdir={logdir}")
-    if not _holds(logdir, "model.keras"):
+        newest = sorted(pathlib.Path("runs").glob(f"*/*/{SETTINGS}"), key=os.path.getmtime)[-3:]
+        known = ", ".join(f"--logdir={path.parent}" for path in reversed(newest))
         raise BadInput(
-            f"The run in {logdir} has not saved model.keras yet: there is nothing to measure."
+            f"--mode=eval needs the folder of a run. Received: --logdir={logdir}"
+            + (f". The newest: {known}" if known else "")
         )
+    if not _holds(logdir, name):
+        raise BadInput(f"The run in {logdir} has no {name} (yet): there is nothing to measure.")
 
 
 def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
@@ -80,16 +87,17 @@ def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
     Args:
         logdir: The run's folder.
         now: The flags by their names, as `Settings.as_flags` gives them.
-        mode: "train" or "eval".
+        mode: "train" or "eval". A machine may be measured with another `memory_size`.
 
     Raises:
         BadInput: A flag that must not change differs from the run's.
     """
-    then = flagfiles.read(os.path.join(logdir, SETTINGS))
+    then = settings_in(logdir)
+    may_change = _MAY_CHANGE | ({"memory_size"} if mode == "eval" else set())
     contradictions = [
         f"--{name}={value} (the run has {then[name]})"
         for name, value in now.items()
-        if name in then and value != then[name] and name not in _MAY_CHANGE
+        if name in then and value != then[name] and name not in may_change
     ]
     if contradictions:
         advice = (
@@ -100,6 +108,17 @@ def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
         raise BadInput(
             f"--logdir={logdir} holds another run: {', '.join(contradictions)}. {advice}"
         )
+
+
+def settings_in(logdir: str) -> dict[str, Any]:
+    """The flags of the run in a folder, by their names."""
+    return flagfiles.read(os.path.join(logdir, SETTINGS))
+
+
+def check_init_from(logdir: str, path: str | None) -> None:
+    """Refuses to begin a run with a model that is not there."""
+    if path and not kept_steps(logdir) and not os.path.isfile(os.path.expanduser(path)):
+        raise BadInput(f"--init_from={path}: there is no such file.")
 
 
 def check_steps(logdir: str, steps: int) -> None:
@@ -131,6 +150,18 @@ def make_new(task_name: str) -> str:
             logdir = f"{first}_{number}"
         except OSError as error:
             raise BadInput(f"--logdir={logdir} cannot be written: {error}") from error
+
+
+def make(folder: str, flag: str) -> None:
+    """Makes the folder that a flag names, unless it is there.
+
+    Raises:
+        BadInput: It cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--{flag}={folder} cannot be written: {error}") from error
 
 
 @contextlib.contextmanager

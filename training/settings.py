@@ -60,6 +60,11 @@ class Settings:
         "or an LSTM network to compare them with.",
         group=RUN,
     )
+    init_from: str | None = text(
+        "A trained model, such as runs/../model.keras, with whose weights the run begins.",
+        default=None,
+        group=RUN,
+    )
     checkpoint_seconds: float = number(
         30.0,
         "The least number of seconds between two checkpoints. They are written after a validation "
