@@ -13,6 +13,7 @@ eval.json, model.keras, checkpoints and what TensorBoard shows. A run that was s
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -50,6 +51,9 @@ if __name__ == "__main__":
     except training.StoppedBySignalError as stopped:
         print(f"\n{stopped}")
         sys.exit(128 + stopped.number)
+    except BrokenPipeError:  # Who reads the output, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (training.BadInput, ImportError, OSError) as error:
         sys.exit(f"train.py: {error}")
     except KeyboardInterrupt:

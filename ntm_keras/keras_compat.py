@@ -18,7 +18,13 @@ def _check_backend() -> None:
     except ImportError as error:
         legacy = os.environ.get("TF_USE_LEGACY_KERAS")
         is_legacy = legacy in ("1", "true", "True")
-        needs = "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. " if is_legacy else ""
+        needs = (
+            "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. "
+            if is_legacy
+            else "Set KERAS_BACKEND=tensorflow. "
+            if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow"
+            else ""
+        )
         raise ImportError(
             "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
             f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "
@@ -26,7 +32,7 @@ def _check_backend() -> None:
         ) from error
     if backend != "tensorflow":
         raise ImportError(
-            "ntm_keras needs Keras on its TensorFlow backend (KERAS_BACKEND=tensorflow). "
+            "ntm_keras needs Keras on its TensorFlow backend: set KERAS_BACKEND=tensorflow. "
             f"Received: backend={backend!r}"
         )
 

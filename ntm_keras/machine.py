@@ -516,6 +516,7 @@ class MemoryLayer(keras.layers.RNN):
         return super().compute_output_shape(sequences_shape)
 
     def __call__(self, sequences, initial_state=None, **kwargs):
+        _check_sequences(sequences)
         if _is_named_tuple(initial_state):
             initial_state = self.cell.pack_state(initial_state)
         return super().__call__(sequences, initial_state=initial_state, **kwargs)
@@ -568,6 +569,20 @@ class MemoryLayer(keras.layers.RNN):
         if self.activity_regularizer is not None:  # Keras 2 leaves it out.
             config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
         return config
+
+
+def _check_sequences(sequences: Any) -> None:
+    """Refuses sequences that the loop over time cannot take."""
+    shape = tuple(getattr(sequences, "shape", None) or ())
+    if isinstance(sequences, tf.RaggedTensor) and not IS_KERAS_2:
+        raise ValueError(
+            "Argument `sequences` must not be a RaggedTensor: pad it with `to_tensor()`, and pass"
+            f" `mask=tf.sequence_mask(sequences.row_lengths())`. Received: shape {shape}"
+        )
+    if len(shape) > 1 and shape[1] == 0:
+        raise ValueError(
+            f"Argument `sequences` must have at least one step. Received: shape {shape}"
+        )
 
 
 class MachineLayer(MemoryLayer):

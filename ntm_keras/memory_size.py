@@ -60,21 +60,30 @@ def with_memory_size(model_or_layer: Any, memory_size: int) -> Any:
     copy = keras.layers.deserialize(_resized(config, memory_size))
     if not all(cell.built for cell in _cells(copy)):  # Keras 2's RNN and Bidirectional.
         copy(keras.Input([None, cells[0].input_spec.axes[-1]]))
+    copy_weights(model_or_layer, copy)
+    return copy
+
+
+def copy_weights(source: Any, target: Any) -> None:
+    """Gives a model or layer the weights of another one that differs in its memory sizes only.
+
+    Raises:
+        ValueError: As in `with_memory_size`.
+    """
     new_values = {}
-    for old, new in zip(cells, _cells(copy), strict=True):
+    for old, new in zip(_cells(source), _cells(target), strict=True):
         if isinstance(old, NTMCell):
-            new_values[id(new.initial.weightings)] = _weightings(old, memory_size)
+            new_values[id(new.initial.weightings)] = _weightings(old, new.memory_size)
             new_values[id(new.initial.memory)] = _memory(old, new)
-    for old, new in zip(model_or_layer.weights, copy.weights, strict=True):
+    for old, new in zip(source.weights, target.weights, strict=True):
         value = new_values.get(id(new), np.array(old))
         if value.shape != tuple(new.shape):
             raise ValueError(
                 f"The weight {old.path if hasattr(old, 'path') else old.name} has another shape for"
-                f" {memory_size} locations, {tuple(new.shape)}, and no rule says what its numbers"
-                f" are then. Received: {value.shape}"
+                f" another number of locations, {tuple(new.shape)}, and no rule says what its"
+                f" numbers are then. Received: {value.shape}"
             )
         new.assign(value)
-    return copy
 
 
 def _cells(model_or_layer: Any) -> list[MemoryCell]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import runpy
 import sys
 import warnings
 from typing import Any, NamedTuple
@@ -17,9 +18,17 @@ from absl import flags
 from training import flagfiles, run_folder
 from training.errors import BadInput
 from training.flagfiles import latest, taken
-from training.settings import GROUPS, LSTM, MACHINE, MANN, NTM, Settings, names_of_groups
+from training.settings import GROUPS, LSTM, MACHINE, MANN, NTM, RUN, Settings, names_of_groups
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+_HELP = {"--help", "--helpshort", "--helpfull", "-h"}
+
+# What is looked for before absl parses the flags, and its help.
+_READ_BEFORE = {
+    "flagfile": "A file of flags, one a line, such as those in configs/.",
+    "version": "Print the version.",
+}
 
 _OF_OTHER_MODELS = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, NTM, MANN)}
 
@@ -68,7 +77,11 @@ def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
     files, own = taken("flagfile", argv[1:])
     below = [(path or "", flagfiles.read_tokens(path or "")) for path in files]
     everything = [token for _, tokens in below for token in tokens] + own
-    wants_help = bool({"--help", "--helpshort", "--helpfull", "-h"} & set(own))
+    if "--version" in own:
+        version = runpy.run_path(str(CONFIGS.parent / "ntm_keras" / "version.py"))["__version__"]
+        print(f"ntm_keras {version}")
+        sys.exit(0)
+    wants_help = bool(_HELP & set(own))
     run = None if wants_help else _existing_run(everything)
     if run:
         # The run's task decides which flags exist, not a task on the command line.
@@ -82,7 +95,7 @@ def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
     for path, tokens in below:
         flagfiles.give_file(values, path, tokens)
     if wants_help:
-        print(_manual(values, introduction))
+        print(_manual(values, introduction, is_short="--helpshort" in own))
         sys.exit(0)
     left = flagfiles.give(values, own)
     if left:
@@ -116,11 +129,15 @@ def _overwrites(tokens: list[str]) -> bool:
     return False
 
 
-def _manual(values: flags.FlagValues, introduction: str) -> str:
+def _manual(values: flags.FlagValues, introduction: str, is_short: bool) -> str:
     """The help: an introduction, then the flags by group, with the task config's defaults."""
     for name in values:
         if values[name].present:
             values.set_default(name, values[name].value)
+    if is_short:
+        return f"{introduction}\n{values.module_help(RUN)}\n\n--help shows all flags."
+    for name, about in _READ_BEFORE.items():
+        flags.DEFINE_string(name, None, about, flag_values=values, module_name=RUN)
     return "\n".join([introduction, *(values.module_help(group) for group in GROUPS)])
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import difflib
 import io
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +102,29 @@ def _define_field(field: dataclasses.Field, group: str, values: flags.FlagValues
         )
 
 
+# What a flag is called elsewhere.
+_OTHER_NAMES = {
+    "lr": "learning_rate",
+    "epochs": "steps",
+    "iterations": "steps",
+    "resume": "logdir",
+    "output_dir": "logdir",
+    "hidden_size": "rnn_size",
+    "units": "rnn_size",
+    "batch": "batch_size",
+}
+
+
+def _meant(error: Exception) -> str:
+    """The flag or value that a user has probably meant, as a question, or nothing."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        meant = _OTHER_NAMES.get(error.flagname)
+        return f". Did you mean --{meant}?" if meant else ""
+    choices = re.match(r"flag --\w+=(.*): value should be one of <(.*)>", str(error))
+    close = difflib.get_close_matches(choices[1], choices[2].split("|")) if choices else []
+    return f". Did you mean {close[0]}?" if close else ""
+
+
 def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[str]:
     """Lets absl parse a command line, given without the program's name.
 
@@ -116,7 +141,7 @@ def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[s
         tasks = [
             f"--task={task}" for task in TASKS if name in {each.name for each in limits_of(task)}
         ]
-        said = where + " ".join(str(error).split())
+        said = where + " ".join(str(error).split()) + _meant(error)
         if tasks:
             end = "" if said.endswith("?") else "."
             said = f"{said.rstrip('.')}{end} It is one of {' and '.join(tasks)}."

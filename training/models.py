@@ -63,14 +63,15 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
     """The model from the task's inputs to logits, and a model with the same weights for training.
 
     The model for training is compiled. Its second input says which steps matter (see `with_steps`).
-    Call this in the scope of the strategy.
+    Call this in the scope of the strategy. Where the machine has fewer locations in training, the
+    two have their own weights: see `callbacks.GrowMemory`.
 
     Args:
         settings: The run's settings.
         ends: Training steps at which a call of the training function must end, beside validations.
     """
     task = settings.made_task
-    layers = make_layers(settings)
+    layers = make_layers(settings, settings.memory_size_in_training)
     inputs = keras.Input([None, task.input_width], name="inputs")
     steps = keras.Input([None], name="steps")
     parts = parts_of_a_batch(settings, layers[0])
@@ -98,6 +99,8 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
     )
     # Otherwise the first call makes the optimizer's variables, and the step is traced twice.
     build_optimizer(trainer)
+    if settings.memory_size_in_training != settings.memory_size:
+        layers = make_layers(settings)
     return keras.Model(inputs, answers(layers, inputs)), trainer
 
 
@@ -123,16 +126,20 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def make_layers(settings: Settings) -> list[Any]:
+def make_layers(settings: Settings, memory_size: int | None = None) -> list[Any]:
     """The layers from inputs to logits: a machine or LSTMs, then a projection.
 
-    The NTM has its own projection.
+    The NTM has its own projection. `memory_size` is by default that of the settings.
     """
+    machine = settings.of_groups(MACHINE)
+    del machine["training_memory_size"]
+    machine["memory_size"] = memory_size or settings.memory_size
     output_width = settings.made_task.output_width
     if settings.model == "ntm":
         return [
             ntm_keras.NTM(
-                **settings.of_groups(MACHINE, NTM),
+                **machine,
+                **settings.of_groups(NTM),
                 output_dim=output_width,
                 return_sequences=True,
                 zero_output_for_mask=True,
@@ -142,7 +149,8 @@ def make_layers(settings: Settings) -> list[Any]:
     projection = keras.layers.Dense(output_width, name="projection")
     if settings.model == "mann":
         mann = ntm_keras.MANN(
-            **settings.of_groups(MACHINE, MANN),
+            **machine,
+            **settings.of_groups(MANN),
             return_sequences=True,
             zero_output_for_mask=True,
             name="mann",
@@ -210,8 +218,8 @@ def with_memory_size(model: Any, memory_size: int) -> Any:
         raise BadInput(f"--memory_size={memory_size}: {error}") from error
 
 
-def start_from(settings: Settings, model: Any) -> None:
-    """Gives a model the weights in the file that `settings.init_from` names.
+def start_from(settings: Settings, trainer: Any) -> None:
+    """Gives the model for training the weights in the file that `settings.init_from` names.
 
     Raises:
         BadInput: The file holds another kind of model.
@@ -219,15 +227,15 @@ def start_from(settings: Settings, model: Any) -> None:
     path = os.path.expanduser(settings.init_from or "")
     given = load(path)
     sizes = {each.memory_size for each in given.layers if isinstance(each, ntm_keras.MemoryLayer)}
-    if sizes - {settings.memory_size}:
-        given = with_memory_size(given, settings.memory_size)
-    shapes, others = ([tuple(each.shape) for each in m.weights] for m in (model, given))
+    if sizes - {settings.memory_size_in_training}:
+        given = with_memory_size(given, settings.memory_size_in_training)
+    shapes, others = ([tuple(each.shape) for each in m.weights] for m in (trainer, given))
     if shapes != others:
         raise BadInput(
             f"--init_from={settings.init_from} holds a model with other weights than that of these"
             f" settings. It has {others}; needed are {shapes}"
         )
-    model.set_weights(given.get_weights())
+    trainer.set_weights(given.get_weights())
 
 
 def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -243,6 +251,28 @@ def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:
         return (inputs, tf.cast(matters, tf.float32)), targets, mask
 
     return dataset.map(add_steps).prefetch(1)
+
+
+def with_noise(
+    dataset: tf.data.Dataset, stddev: float, seed: int, first_step: int
+) -> tf.data.Dataset:
+    """A task's training batches with Gaussian noise on the inputs.
+
+    Args:
+        dataset: The batches from `first_step` on.
+        stddev: The noise's standard deviation; 0: none.
+        seed: The run's seed. The noise of a step depends on both alone.
+        first_step: The number of the first batch.
+    """
+    if not stddev:
+        return dataset
+
+    def add_noise(step, batch):
+        inputs, *others = batch
+        noise = tf.random.stateless_normal(tf.shape(inputs), [seed, step])
+        return (inputs + stddev * noise, *others)
+
+    return dataset.enumerate(first_step).map(add_noise)
 
 
 def _compile(model: Any, task: Task, **arguments: Any) -> None:

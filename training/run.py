@@ -149,7 +149,7 @@ def _train(
     used = RunCallbacks.make(settings, logdir, model, trainer, test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
     if settings.init_from and not step:
-        models.start_from(settings, model)
+        models.start_from(settings, trainer)
     is_over = step >= settings.steps
     # After a whole epoch the task may be solved already. An interrupted epoch is finished first.
     if step and not is_over and step % settings.validate_every == 0:
@@ -170,13 +170,14 @@ def _train(
 def _warn_of_small_memory(settings: Settings) -> None:
     """Warns if sequences hold more vectors than the memory has locations."""
     task = settings.made_task
-    sizes = [(f"of size {written}", size) for written, size in settings.sizes()]
-    for name, size in [("in training", task.largest_size), *sizes]:
-        vectors = task.vectors_to_remember(size)
-        if settings.model != "lstm" and vectors > settings.memory_size:
+    larger = [(f"of size {written}", size, "memory_size") for written, size in settings.sizes()]
+    flag = "training_memory_size" if settings.training_memory_size else "memory_size"
+    for name, size, limit in [("in training", task.largest_size, flag), *larger]:
+        vectors, locations = task.vectors_to_remember(size), getattr(settings, limit)
+        if settings.model != "lstm" and vectors > locations:
             warnings.warn(
                 f"sequences {name} have up to {vectors} vectors to remember, more than the"
-                f" {settings.memory_size} locations of --memory_size",
+                f" {locations} locations of --{limit}",
                 stacklevel=2,
             )
 
@@ -245,6 +246,7 @@ def _fit_epochs(
         # An epoch ends with a validation. An interrupted epoch is finished first.
         epoch, done = divmod(step, settings.validate_every)
         batches = task.training(settings.batch_size, seed, step, settings.mix_lengths)
+        batches = models.with_noise(batches, settings.input_noise, seed, step)
         trainer.fit(
             models.with_steps(batches),
             initial_epoch=epoch,

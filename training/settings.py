@@ -145,6 +145,13 @@ class Settings:
         at_most=_MANY,
         group=TRAINING,
     )
+    input_noise: float = number(
+        0.0,
+        "Standard deviation of noise on the inputs, new in every step and sequence, in training "
+        "only; 0: none.",
+        *_AT_LEAST_0,
+        group=TRAINING,
+    )
     mix_lengths: bool = switch(
         False, "Whether the sequences of a batch have different lengths.", group=TRAINING
     )
@@ -178,6 +185,13 @@ class Settings:
 
     rnn_size: int = limit(100, "Width of the controller.", group=MACHINE)
     memory_size: int = limit(128, "Number of memory locations.", group=MACHINE)
+    training_memory_size: int = limit(
+        0,
+        "Number of memory locations in training, if the machine is to get more of them afterwards: "
+        "with few, heads learn no way that needs unused ones. 0: --memory_size.",
+        at_least=0,
+        group=MACHINE,
+    )
     memory_vector_dim: int = limit(20, "Width of a location.", group=MACHINE)
     controller: str = choice(
         ["lstm", "counting_lstm", "feedforward", "rnn"],
@@ -279,6 +293,8 @@ class Settings:
                 "head_initializer=by_location is only for heads that can shift",
                 *("head_initializer", "addressing_mode", "shift_range"),
             )
+        if self.training_memory_size:
+            self._check_training_memory_size()
         if self.model == "mann" and self.head_num > self.memory_size:
             self._refuse("head_num must be at most memory_size", "head_num", "memory_size")
         self._check_fall("learning_rate", self.learning_rate_end, self.learning_rate_steps)
@@ -289,6 +305,24 @@ class Settings:
                 "weight_noise",
                 "distribution_strategy",
             )
+
+    def _check_training_memory_size(self) -> None:
+        needed = {"ntm": 2 * self.shift_range + 1, "mann": self.head_num}.get(self.model, 1)
+        if not needed <= self.training_memory_size <= self.memory_size:
+            self._refuse(
+                f"training_memory_size must be 0, or from {needed} to memory_size",
+                *("training_memory_size", "memory_size"),
+            )
+        if self.memory_initializer == "learned" and self.model == "ntm":
+            self._refuse(
+                "training_memory_size must be 0 where the initial memory is learned",
+                *("training_memory_size", "memory_initializer"),
+            )
+
+    @property
+    def memory_size_in_training(self) -> int:
+        """The number of memory locations in training."""
+        return self.training_memory_size or self.memory_size
 
     def _check_fall(self, name: str, end: float, steps: int) -> None:
         if end and (end > getattr(self, name) or not steps):

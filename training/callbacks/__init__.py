@@ -10,12 +10,14 @@ from training.callbacks.ends import (
     StopWhenNotFinite,
     StopWhenSolved,
 )
+from training.callbacks.growing import GrowMemory
 from training.callbacks.logs import Measurements, ScalarLog
 from training.callbacks.run_callbacks import RunCallbacks
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 
 __all__ = [
     "TEST_PARTS",
+    "GrowMemory",
     "Measurements",
     "NonFiniteLossError",
     "RunCallbacks",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ntm_keras.callbacks import Checkpoints, GuardGradients, SwapAveragedWeights
@@ -17,6 +17,7 @@ from training.callbacks.ends import (
     StopWhenNotFinite,
     StopWhenSolved,
 )
+from training.callbacks.growing import GrowMemory
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 from training.settings import Settings
 
@@ -25,6 +26,7 @@ class RunCallbacks(NamedTuple):
     """The callbacks that have a state of their own, or save the state of a run."""
 
     averages: SwapAveragedWeights | None
+    grow: GrowMemory | None
     guard: GuardGradients
     latest: SaveLatest
     best: SaveBest
@@ -42,7 +44,7 @@ class RunCallbacks(NamedTuple):
         test: Callable[[int], float],
         started: float,
     ) -> RunCallbacks:
-        """The callbacks of a training of `trainer`, which shares its weights with `model`."""
+        """The callbacks of a training of `trainer`; `model` is what is saved and measured."""
         task, seconds = settings.made_task, settings.checkpoint_seconds
         averages = SwapAveragedWeights() if settings.ema_momentum else None
         guard = GuardGradients()
@@ -55,8 +57,10 @@ class RunCallbacks(NamedTuple):
         stop = StopWhenSolved(below, test, monitor, settings.solved_times)
         clock = RunTime(started)
         variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
+        has_more = settings.memory_size_in_training != settings.memory_size
         return cls(
             averages,
+            GrowMemory(trainer, model) if has_more else None,
             guard,
             SaveLatest(os.path.join(logdir, "model.keras"), model, seconds),
             best,
@@ -76,6 +80,7 @@ class RunCallbacks(NamedTuple):
         return [
             StopAfter(steps),
             *([self.averages] if self.averages else []),
+            *([self.grow] if self.grow else []),
             self.guard,
             StopWhenNotFinite(self.guard),
             *[ignore_write_errors(each) for each in (*logs, self.latest, self.best)],
@@ -86,9 +91,13 @@ class RunCallbacks(NamedTuple):
             on_signal,
         ]
 
-    def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """A context in which the model has its averaged weights, if the run averages."""
-        return self.averages.shown() if self.averages else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """A context in which the models have their averaged weights, if the run averages."""
+        with self.averages.shown() if self.averages else contextlib.nullcontext():
+            if self.grow:
+                self.grow.copy()
+            yield
 
     def save(self) -> None:
         """Writes a checkpoint and the model; if that fails, a warning says why."""
