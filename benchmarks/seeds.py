@@ -31,6 +31,10 @@ from tasks import TASKS
 from training import BadInput, command_line, flagfiles
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# Seeds that stand side by side in a table.
+_COLUMNS = 10
+
 FLAGS = flags.FLAGS
 
 flags.DEFINE_enum("task", "copy", list(TASKS), "What to learn.")
@@ -102,16 +106,28 @@ def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
 
 
 def table(lines: list[dict[str, Any]]) -> str:
-    """A Markdown table: a row for each measure, a column for each seed, and the median."""
-    columns = ["seed", *(str(line["seed"]) for line in lines), "median"]
-    rows = [columns, ["---"] * len(columns)]
-    rows.append(["solved", *("yes" if line["solved"] else "no" for line in lines), ""])
+    """Markdown tables of ten seeds each; the last one has the median and the worst of all.
+
+    There is a row for each measure, and a column for each seed.
+    """
+    rows = [["seed", *(str(line["seed"]) for line in lines), "median", "worst"]]
+    rows.append(["solved", *("yes" if line["solved"] else "no" for line in lines), "", ""])
     for name in ("steps", "sequences", "seconds"):
         rows.append(row(name, [line[name] for line in lines], ",.0f"))
     rows += rows_of("trained sizes", lines)
     for records in zip(*(line["sizes"] for line in lines)):
         rows += rows_of(records[0]["size"], records)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    starts = range(1, 1 + len(lines), _COLUMNS)
+    ends = [*(start + _COLUMNS for start in starts[:-1]), None]
+    return "\n\n".join(
+        markdown([[cells[0], *cells[start:end]] for cells in rows])
+        for start, end in zip(starts, ends)
+    )
+
+
+def markdown(rows: list[list[str]]) -> str:
+    head, *others = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join([head, f"|{' --- |' * len(rows[0])}", *others])
 
 
 def rows_of(sizes: str, records: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -127,7 +143,8 @@ def rows_of(sizes: str, records: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 
 def row(name: str, values: list[float], form: str) -> list[str]:
-    return [name, *(f"{value:{form}}" for value in [*values, statistics.median(values)])]
+    worst = min(values) if "accuracy" in name else max(values)
+    return [name, *(f"{value:{form}}" for value in [*values, statistics.median(values), worst])]
 
 
 def measure_seeds(

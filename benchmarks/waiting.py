@@ -22,7 +22,7 @@ _WARM_UP, _STEPS = 10, 200
 def main(argv: list[str]) -> None:
     settings = command_line.parse(argv, __doc__).settings
     task = settings.made_task
-    _, trainer = models.make_models(settings, ends=[1])  # One step in each call.
+    trainer = models.make_models(settings, ends=[1]).trainer  # One step in each call.
     training = task.training(settings.batch_size, settings.seed, mix_lengths=settings.mix_lengths)
     batches = iter(models.with_steps(training))
     waited = stepped = 0.0

@@ -1,10 +1,12 @@
 """Flags, flagfiles and the configs underneath them, read in this process."""
 
+import os
 import shutil
 
 import pytest
 from runs import ROOT, assert_refused, complaint, flags_of, parse, tiny
 
+import ntm_keras
 from training import BadInput, run_folder
 from training.settings import GROUPS
 
@@ -90,7 +92,22 @@ def test_a_command_has_a_mode_a_folder_and_settings():
     assert command.settings.made_task.max_length == 4 and not command.settings.xla
 
 
-@pytest.mark.parametrize("flags", [["--help"], ["--helpshort"], ["--mode=eval", "--help"]])
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--version")
+    assert not end.value.code
+    assert capsys.readouterr().out == f"ntm_keras {ntm_keras.__version__}\n"
+
+
+def test_the_short_help_fits_a_screen_or_two_and_names_the_long_one(capsys):
+    with pytest.raises(SystemExit):
+        parse("--helpshort")
+    manual = capsys.readouterr().out
+    assert len(manual.splitlines()) < 60 and "--help shows all flags." in manual
+    assert "\n  --logdir:" in manual and "--learning_rate" not in manual
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--mode=eval", "--help"]])
 def test_help_is_a_manual_in_groups(flags, capsys):
     with pytest.raises(SystemExit) as end:
         parse(*flags)
@@ -98,7 +115,7 @@ def test_help_is_a_manual_in_groups(flags, capsys):
     manual = capsys.readouterr().out
     positions = [manual.index(f"\n{group}:\n") for group in GROUPS]
     assert positions == sorted(positions)
-    for flag in ("--task", "--learning_rate", "--memory_initializer", "--max_length", "--logdir"):
+    for flag in ("--task", "--learning_rate", "--memory_initializer", "--max_length", "--flagfile"):
         assert f"\n  {flag}:" in manual
     assert "(default: 'focused')" in manual, "the defaults are those of configs/copy.cfg"
 
@@ -178,6 +195,13 @@ def test_a_flag_of_another_task_is_refused_with_that_task_s_name(name, end):
         ("--noxla=1", ["noxla"]),
         ("--logdir=", ["logdir"]),
         ("--log_dir=run", ["log_dir", "logdir"]),
+        ("--lr=1", ["'lr'", "Did you mean --learning_rate?"]),
+        ("--epochs=9", ["'epochs'", "Did you mean --steps?"]),
+        ("--resume=run", ["'resume'", "Did you mean --logdir?"]),
+        ("--task=copyy", ["copyy", "Did you mean copy?"]),
+        ("--mode=evaluate", ["evaluate", "Did you mean eval?"]),
+        ("--output=there", ["--output=there is for --mode=eval"]),
+        ("--best", ["--best=True is for --mode=eval"]),
         ("--verbosity=1", ["verbosity"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -234,6 +258,19 @@ def test_flagfiles_that_include_each_other_are_refused(tmp_path):
     assert_refused(complaint(f"--flagfile={first}"), str(first), "includes itself")
 
 
+def test_evaluating_nothing_names_the_newest_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        folder = tmp_path / "runs" / "copy" / f"run{number}"
+        folder.mkdir(parents=True)
+        run_folder.write_settings(str(folder), tiny().as_flags())
+        os.utime(folder / "flags.cfg", (number, number))
+    said = complaint("--mode=eval")
+    newest = ", ".join(f"--logdir=runs/copy/run{number}" for number in (3, 2, 1))
+    assert_refused(said, f"The newest: {newest}")
+    assert "run0" not in said
+
+
 @pytest.mark.parametrize("arguments", [[], ["--logdir=nowhere"], ["--logdir="]], ids=str)
 def test_evaluating_a_folder_without_a_run_is_refused(arguments):
     assert_refused(complaint("--mode=eval", *arguments), "--logdir")
@@ -245,8 +282,9 @@ def test_evaluating_a_run_without_a_model_is_refused(tmp_path):
 
 
 def test_evaluating_with_flags_that_contradict_the_run_is_refused(run):
-    said = complaint("--mode=eval", f"--logdir={run}", "--memory_size=16")
-    assert_refused(said, "--memory_size=16 (the run has 8)", str(run), "its own flags")
+    said = complaint("--mode=eval", f"--logdir={run}", "--rnn_size=16")
+    assert_refused(said, "--rnn_size=16 (the run has 8)", str(run), "its own flags")
+    assert complaint("--mode=eval", f"--logdir={run}", "--memory_size=16") is None
 
 
 def test_evaluating_a_run_as_one_of_another_task_is_refused(run):

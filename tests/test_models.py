@@ -2,12 +2,14 @@
 
 import os
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from runs import tiny
 
 from ntm_keras import NTM
 from ntm_keras.keras_compat import IS_KERAS_2, keras
+from tasks.copy import Copy
 from training import models
 
 
@@ -72,6 +74,25 @@ def test_every_setting_of_a_mann_reaches_its_cell():
     layer, _ = models.make_layers(tiny(model="mann", **given))
     config = layer.cell.get_config()
     assert {name: config[name] for name in given} == given
+
+
+def noisy(first_step, stddev=0.5, seed=3):
+    """Three batches of a task with noise on their inputs."""
+    batches = Copy().training(64, 0, first_step)
+    noisy = models.with_noise(batches, stddev, seed, first_step)
+    return [[each.numpy() for each in batch] for batch in noisy.take(3)]
+
+
+def test_noise_on_the_inputs_is_a_function_of_seed_and_step():
+    found, later = noisy(4), noisy(5)
+    np.testing.assert_array_equal(found[1][0], later[0][0])
+    assert np.any(found[1][0] != noisy(5, seed=4)[0][0])
+    added = [with_noise[0] - without[0] for with_noise, without in zip(found, noisy(4, 0.0))]
+    assert [np.std(each) for each in added] == pytest.approx([0.5] * 3, rel=0.05)
+    assert np.abs(added[0] - added[1]).max() > 0.1
+    for with_noise, without in zip(found, noisy(4, 0.0)):
+        for own, other in zip(with_noise[1:], without[1:]):  # Targets and mask have none.
+            np.testing.assert_array_equal(own, other)
 
 
 def test_the_learning_rate_falls_linearly_to_its_end():

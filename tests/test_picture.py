@@ -18,7 +18,7 @@ from training import models, run_folder
 def make_run(settings, logdir):
     """The folder of a run whose machine has learned nothing."""
     logdir.mkdir(exist_ok=True)
-    model, _ = models.make_models(settings)
+    model = models.make_models(settings).model
     model.save(logdir / "model.keras")
     run_folder.write_json(str(logdir), "result.json", {"flags": settings.as_flags()})
 

@@ -25,6 +25,9 @@ LONG = tiny(
     learning_rate_steps=40,
     ema_momentum=0.9,
     weight_noise=0.01,
+    input_noise=0.1,
+    memory_initializer="constant",
+    training_memory_size=5,
 )
 
 

@@ -11,9 +11,11 @@ import warnings
 import little_omniglot
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import running_eagerly
 from runs import ROOT, events, tiny
 
+from ntm_keras import with_memory_size
 from ntm_keras.keras_compat import keras
 from tasks import TASKS, task_class
 from tasks.associative_recall import AssociativeRecall
@@ -22,7 +24,7 @@ from tasks.dynamic_ngrams import DynamicNgrams
 from tasks.omniglot import Omniglot
 from tasks.priority_sort import PrioritySort
 from tasks.repeat_copy import RepeatCopy
-from training import BadInput, evaluate, report, run_folder, train
+from training import BadInput, evaluate, models, report, run_folder, train
 
 pytestmark = pytest.mark.eager
 
@@ -399,6 +401,27 @@ def test_a_machine_that_was_trained_elsewhere_keeps_its_own_record(run, tmp_path
         shutil.copy(run.logdir / name, tmp_path)
     assert evaluate(run.settings, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"flags.cfg", "model.keras"}
+
+
+def test_a_machine_that_had_fewer_locations_in_training_is_saved_with_all_of_them(tmp_path):
+    settings = tiny(
+        memory_initializer="constant", training_memory_size=5, ema_momentum=0.9, eval_sizes="2,7"
+    )
+    run = made(settings, tmp_path)
+    for name in ("model.keras", "best.keras"):
+        assert run.model(name).get_layer("ntm").memory_size == 8
+    smaller = with_memory_size(run.model(), 5)
+    kept = tf.train.load_checkpoint(
+        str(max(tmp_path.glob("checkpoints/*.index")))[: -len(".index")]
+    )
+    shapes = kept.get_variable_to_shape_map().values()
+    assert [2, 5] in shapes and [2, 8] not in shapes  # Two heads' initial weightings.
+    assert smaller.get_layer("ntm").memory_size == 5
+    fresh = settings.made_task.report(8, 64, settings.seed)
+    evaluator = models.make_evaluator(run.model(), settings.made_task)
+    found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
+    assert found["wrong_bits_per_sequence"] == pytest.approx(run.result["wrong_bits_per_sequence"])
+    assert [record["size"] for record in evaluate(settings, tmp_path)] == ["2", "7"]
 
 
 # Beginning with a trained model

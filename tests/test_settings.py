@@ -37,6 +37,16 @@ from training import Settings
         ),
         ({"learning_rate_end": 1e-4}, "learning_rate_end must be .* 0 without learning_rate_steps"),
         ({"weight_noise_end": 0.1}, "weight_noise_end must be at most weight_noise"),
+        ({"input_noise": -1.0}, "input_noise must be a finite number, 0 or above. Received: -1.0"),
+        (
+            {"training_memory_size": 2, "memory_initializer": "constant"},
+            "training_memory_size must be 0, or at least 3. Received: training_memory_size=2",
+        ),
+        ({"training_memory_size": 9}, "must be 0 where the initial memory is learned"),
+        (
+            {"head_initializer": "by_location", "shift_range": 0},
+            "head_initializer=by_location is only for heads that can shift",
+        ),
         (
             {"weight_noise": 0.1, "distribution_strategy": "mirrored"},
             "weight_noise must be 0 where distribution_strategy",
@@ -63,6 +73,15 @@ def test_a_task_is_given_by_its_name_or_with_limits_of_its_own():
     assert Settings().made_task == Settings(task="copy").made_task == Copy()
     settings = Settings(task=Copy(max_length=4))
     assert settings.made_task.max_length == 4 and settings.task_name == "copy"
+
+
+def test_a_memory_in_training_is_never_larger_than_the_machine_s():
+    def locations(**sizes):
+        return Settings(memory_initializer="constant", **sizes).memory_size_in_training
+
+    assert locations(memory_size=16) == 16
+    assert locations(memory_size=16, training_memory_size=9) == 9
+    assert locations(memory_size=16, training_memory_size=24) == 16
 
 
 def test_numbers_of_numpy_are_settings_too():

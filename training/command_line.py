@@ -66,7 +66,8 @@ def parse(argv: list[str], introduction: str = "") -> Command:
     if values.mode == "train":
         for name in ("output", "best"):
             if values[name].value:
-                raise BadInput(f"--{name} is for --mode=eval.")
+                raise BadInput(f"--{name}={values[name].value} is for --mode=eval.")
+        run_folder.check_init_from(values.logdir or "", settings.init_from)
     return Command(
         values.mode, values.logdir, values.overwrite, values.output, values.best, settings
     )

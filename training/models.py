@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -59,12 +59,26 @@ def _multi_worker_strategy(logdir: str | None) -> Any:
         ) from error
 
 
-def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]:
-    """The model from the task's inputs to logits, and a model with the same weights for training.
+class Models(NamedTuple):
+    """The models of a run.
 
-    The model for training is compiled. Its second input says which steps matter (see `with_steps`).
-    Call this in the scope of the strategy. Where the machine has fewer locations in training, the
-    two have their own weights: see `callbacks.GrowMemory`.
+    `trainer` and `tester` are compiled. Their second input says which steps matter, see
+    `with_steps`.
+
+    Attributes:
+        model: From the task's inputs to logits; it is saved and measured.
+        trainer: What is trained.
+        tester: What validations and tests measure: the trainer or, where the machine has fewer
+            locations in training, `model`. Then `callbacks.GrowMemory` copies the weights.
+    """
+
+    model: Any
+    trainer: Any
+    tester: Any
+
+
+def make_models(settings: Settings, ends: Sequence[int] = ()) -> Models:
+    """The models of a run; call this in the scope of the strategy.
 
     Args:
         settings: The run's settings.
@@ -72,19 +86,11 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
     """
     task = settings.made_task
     layers = make_layers(settings, settings.memory_size_in_training)
-    inputs = keras.Input([None, task.input_width], name="inputs")
-    steps = keras.Input([None], name="steps")
-    parts = parts_of_a_batch(settings, layers[0])
-    in_training = [ntm_keras.SideBySide(layers[0], parts), *layers[1:]] if parts else layers
-    # Keras 2's LSTM takes only booleans.
-    mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
-    outputs = answers(in_training, inputs, mask)
+    inputs, outputs, jit_compile = _with_steps_input(settings, layers)
     trainer = (
-        ntm_keras.NoisyModel(
-            [inputs, steps], outputs, falling(settings, "weight_noise"), settings.seed
-        )
+        ntm_keras.NoisyModel(inputs, outputs, falling(settings, "weight_noise"), settings.seed)
         if settings.weight_noise
-        else keras.Model([inputs, steps], outputs)
+        else keras.Model(inputs, outputs)
     )
     is_shared = tf.distribute.has_strategy()
     # Several steps in one call, because Keras takes milliseconds between two calls. Keras 3 cannot
@@ -94,14 +100,31 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> tuple[Any, Any]
         trainer,
         task,
         optimizer=make_optimizer(settings),
-        jit_compile=settings.xla and not parts and not is_shared,
+        jit_compile=jit_compile,
         steps_per_execution=1 if is_shared and not IS_KERAS_2 else steps_per_call,
     )
     # Otherwise the first call makes the optimizer's variables, and the step is traced twice.
     build_optimizer(trainer)
+    tester = trainer
     if settings.memory_size_in_training != settings.memory_size:
         layers = make_layers(settings)
-    return keras.Model(inputs, answers(layers, inputs)), trainer
+        inputs, outputs, jit_compile = _with_steps_input(settings, layers)
+        tester = keras.Model(inputs, outputs)
+        _compile(tester, task, jit_compile=jit_compile)
+    return Models(keras.Model(inputs[0], answers(layers, inputs[0])), trainer, tester)
+
+
+def _with_steps_input(settings: Settings, layers: list[Any]) -> tuple[list[Any], Any, bool]:
+    """The inputs and outputs of a model with these layers, and whether XLA compiles it whole."""
+    inputs = keras.Input([None, settings.made_task.input_width], name="inputs")
+    steps = keras.Input([None], name="steps")
+    parts = parts_of_a_batch(settings, layers[0])
+    if parts:
+        layers = [ntm_keras.SideBySide(layers[0], parts), *layers[1:]]
+    # Keras 2's LSTM takes only booleans.
+    mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
+    is_compiled_whole = settings.xla and not parts and not tf.distribute.has_strategy()
+    return [inputs, steps], answers(layers, inputs, mask), is_compiled_whole
 
 
 def parts_of_a_batch(settings: Settings, layer: Any) -> int:

@@ -138,15 +138,16 @@ def _train(
     _warn_of_small_memory(settings)
     keras.utils.set_random_seed(settings.seed)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model, trainer = models.make_models(settings, run_folder.kept_steps(logdir))
+        made = models.make_models(settings, run_folder.kept_steps(logdir))
+    model, trainer, tester = made
     evaluator = models.make_evaluator(model, task)
     sizes = settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed
 
     def test(draw: int) -> float:
         data = models.with_steps(task.test(draw, *sizes))
-        return trainer.evaluate(data, verbose=0, return_dict=True)[task.solved_measure]
+        return tester.evaluate(data, verbose=0, return_dict=True)[task.solved_measure]
 
-    used = RunCallbacks.make(settings, logdir, model, trainer, test, started)
+    used = RunCallbacks.make(settings, logdir, made, _validation(settings), test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
     if settings.init_from and not step:
         models.start_from(settings, trainer)
@@ -171,7 +172,8 @@ def _warn_of_small_memory(settings: Settings) -> None:
     """Warns if sequences hold more vectors than the memory has locations."""
     task = settings.made_task
     larger = [(f"of size {written}", size, "memory_size") for written, size in settings.sizes()]
-    flag = "training_memory_size" if settings.training_memory_size else "memory_size"
+    has_fewer = settings.memory_size_in_training < settings.memory_size
+    flag = "training_memory_size" if has_fewer else "memory_size"
     for name, size, limit in [("in training", task.largest_size, flag), *larger]:
         vectors, locations = task.vectors_to_remember(size), getattr(settings, limit)
         if settings.model != "lstm" and vectors > locations:
@@ -232,6 +234,12 @@ def _fit(
         on_signal.on_train_end()
 
 
+def _validation(settings: Settings) -> tf.data.Dataset:
+    task = settings.made_task
+    sequences = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, settings.seed)
+    return models.with_steps(sequences.cache())
+
+
 def _fit_epochs(
     settings: Settings,
     trainer: keras.Model,
@@ -239,7 +247,7 @@ def _fit_epochs(
     in_order: list[keras.callbacks.Callback],
 ) -> None:
     task, seed = settings.made_task, settings.seed
-    validation = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, seed).cache()
+    validation = None if used.grow else _validation(settings)
     epochs = math.ceil(settings.steps / settings.validate_every)
     step = training_step(trainer)
     while True:
@@ -252,7 +260,7 @@ def _fit_epochs(
             initial_epoch=epoch,
             epochs=epoch + 1 if done else epochs,
             steps_per_epoch=min(settings.steps - step, settings.validate_every - done),
-            validation_data=models.with_steps(validation),
+            validation_data=validation,
             callbacks=in_order,
             shuffle=False,
             verbose=0,

@@ -117,7 +117,8 @@ def settings_in(logdir: str) -> dict[str, Any]:
 
 def check_init_from(logdir: str, path: str | None) -> None:
     """Refuses to begin a run with a model that is not there."""
-    if path and not kept_steps(logdir) and not os.path.isfile(os.path.expanduser(path)):
+    is_begun = logdir != "" and bool(kept_steps(logdir))
+    if path is not None and not is_begun and not os.path.isfile(os.path.expanduser(path)):
         raise BadInput(f"--init_from={path}: there is no such file.")
 
 

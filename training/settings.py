@@ -188,7 +188,8 @@ class Settings:
     training_memory_size: int = limit(
         0,
         "Number of memory locations in training, if the machine is to get more of them afterwards: "
-        "with few, heads learn no way that needs unused ones. 0: --memory_size.",
+        "with few, heads learn no way that needs unused ones. 0, or more than --memory_size: "
+        "--memory_size.",
         at_least=0,
         group=MACHINE,
     )
@@ -308,10 +309,9 @@ class Settings:
 
     def _check_training_memory_size(self) -> None:
         needed = {"ntm": 2 * self.shift_range + 1, "mann": self.head_num}.get(self.model, 1)
-        if not needed <= self.training_memory_size <= self.memory_size:
+        if self.training_memory_size < needed:
             self._refuse(
-                f"training_memory_size must be 0, or from {needed} to memory_size",
-                *("training_memory_size", "memory_size"),
+                f"training_memory_size must be 0, or at least {needed}", "training_memory_size"
             )
         if self.memory_initializer == "learned" and self.model == "ntm":
             self._refuse(
@@ -322,7 +322,7 @@ class Settings:
     @property
     def memory_size_in_training(self) -> int:
         """The number of memory locations in training."""
-        return self.training_memory_size or self.memory_size
+        return min(self.training_memory_size or self.memory_size, self.memory_size)
 
     def _check_fall(self, name: str, end: float, steps: int) -> None:
         if end and (end > getattr(self, name) or not steps):

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import tensorflow as tf
+
 from ntm_keras.callbacks import Checkpoints, GuardGradients, SwapAveragedWeights
 from ntm_keras.keras_compat import keras
 from training.callbacks.ends import (
@@ -19,6 +21,7 @@ from training.callbacks.ends import (
 )
 from training.callbacks.growing import GrowMemory
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
+from training.models import Models
 from training.settings import Settings
 
 
@@ -39,12 +42,13 @@ class RunCallbacks(NamedTuple):
         cls,
         settings: Settings,
         logdir: str,
-        model: keras.Model,
-        trainer: keras.Model,
+        models: Models,
+        validation: tf.data.Dataset,
         test: Callable[[int], float],
         started: float,
     ) -> RunCallbacks:
-        """The callbacks of a training of `trainer`; `model` is what is saved and measured."""
+        """The callbacks of a training of `models.trainer`."""
+        model, trainer, tester = models
         task, seconds = settings.made_task, settings.checkpoint_seconds
         averages = SwapAveragedWeights() if settings.ema_momentum else None
         guard = GuardGradients()
@@ -57,10 +61,9 @@ class RunCallbacks(NamedTuple):
         stop = StopWhenSolved(below, test, monitor, settings.solved_times)
         clock = RunTime(started)
         variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
-        has_more = settings.memory_size_in_training != settings.memory_size
         return cls(
             averages,
-            GrowMemory(trainer, model) if has_more else None,
+            None if tester is trainer else GrowMemory(models, validation),
             guard,
             SaveLatest(os.path.join(logdir, "model.keras"), model, seconds),
             best,
