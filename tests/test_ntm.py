@@ -473,3 +473,21 @@ def test_heads_that_begin_by_location_keep_the_biases_own_initializer():
 def test_heads_that_cannot_shift_cannot_begin_by_location(others):
     with pytest.raises(ValueError, match='can be "by_location" only where heads can shift'):
         cell_of(head_initializer="by_location", **others)
+
+
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 pads ragged tensors itself")
+def test_ragged_sequences_are_refused_with_the_way_to_pad_them():
+    ragged = tf.RaggedTensor.from_row_lengths(tf.ones([3, 7]), [1, 2])
+    with pytest.raises(
+        ValueError, match=r"pad it with `to_tensor\(\)`.* Received: shape \(2, None"
+    ):
+        layer_of()(ragged)
+    layer_of()(ragged.to_tensor(), mask=tf.sequence_mask(ragged.row_lengths()))
+
+
+def test_sequences_without_a_step_are_refused():
+    layer = layer_of()
+    for _ in range(2):  # Before and after it is built.
+        with pytest.raises(ValueError, match=r"at least one step. Received: shape \(3, 0, 7\)"):
+            layer(tf.zeros([3, 0, 7]))
+        layer(tf.zeros([3, 1, 7]))

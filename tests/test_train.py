@@ -74,6 +74,14 @@ def test_the_manual_begins_with_what_the_program_does():
     assert finished.stdout.startswith("Trains a Neural Turing Machine on a task")
 
 
+def test_a_manual_that_is_not_read_to_its_end_is_no_error():
+    command = [sys.executable, str(ROOT / "train.py"), "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.wait()
+
+
 @pytest.mark.parametrize("flag", ["--memory_size=2", "--min_length=30", "--eval_sizes=ten"])
 def test_bad_flags_are_refused_before_tensorflow_is_imported(flag, tmp_path):
     command = (
