@@ -16,15 +16,11 @@ def _check_backend() -> None:
     try:
         backend = keras.backend.backend()
     except ImportError as error:
-        legacy = os.environ.get("TF_USE_LEGACY_KERAS")
-        is_legacy = legacy in ("1", "true", "True")
-        needs = (
-            "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. "
-            if is_legacy
-            else "Set KERAS_BACKEND=tensorflow. "
-            if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow"
-            else ""
-        )
+        legacy, needs = os.environ.get("TF_USE_LEGACY_KERAS"), ""
+        if legacy in ("1", "true", "True"):
+            needs = "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. "
+        elif os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+            needs = "Set KERAS_BACKEND=tensorflow. "
         raise ImportError(
             "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
             f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "

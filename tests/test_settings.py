@@ -82,6 +82,12 @@ def test_a_memory_in_training_is_never_larger_than_the_machine_s():
     assert locations(memory_size=16) == 16
     assert locations(memory_size=16, training_memory_size=9) == 9
     assert locations(memory_size=16, training_memory_size=24) == 16
+    assert locations(memory_size=16, training_memory_size=9, model="lstm") == 16
+
+
+def test_what_an_ntm_s_heads_cannot_do_is_no_matter_to_other_models():
+    for model in ("mann", "lstm"):
+        assert Settings(model=model, head_initializer="by_location", addressing_mode="content")
 
 
 def test_numbers_of_numpy_are_settings_too():

@@ -356,6 +356,9 @@ def evaluate(
         model = models.with_memory_size(model, settings.memory_size)
     elif output is None and not best and run_folder.kept_steps(folder):
         output = folder
+    if output is not None:
+        output = os.path.expanduser(output)
+        run_folder.make(output, "output")  # Before anything takes long.
     data = _evaluation_data(settings, settings.eval_sequences)
     evaluator, records = models.make_evaluator(model, task), []
     for index, (size, dataset) in enumerate(data, start=1):
@@ -368,11 +371,9 @@ def evaluate(
     said = report.example(task.as_text(inputs, targets, model(inputs), mask))
     print(f"\nOne sequence of size {size}: {said}")
     if output is not None:
-        written_to = os.path.expanduser(output)
-        run_folder.make(written_to, "output")
-        run_folder.write_json(written_to, "eval.json", records)
+        run_folder.write_json(output, "eval.json", records)
         with doing("Drawing for TensorBoard"):
-            tensorboard.write_evaluation(written_to, task, model, step, records, data)
+            tensorboard.write_evaluation(output, task, model, step, records, data)
     return records
 
 

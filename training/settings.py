@@ -287,9 +287,8 @@ class Settings:
             self._refuse(
                 "2 * shift_range + 1 must be at most memory_size", "shift_range", "memory_size"
             )
-        if self.head_initializer == "by_location" and (
-            self.addressing_mode == "content" or self.shift_range == 0
-        ):
+        can_shift = self.addressing_mode == "content_and_location" and self.shift_range > 0
+        if self.model == "ntm" and self.head_initializer == "by_location" and not can_shift:
             self._refuse(
                 "head_initializer=by_location is only for heads that can shift",
                 *("head_initializer", "addressing_mode", "shift_range"),
@@ -322,7 +321,8 @@ class Settings:
     @property
     def memory_size_in_training(self) -> int:
         """The number of memory locations in training."""
-        return min(self.training_memory_size or self.memory_size, self.memory_size)
+        has_fewer = self.model != "lstm" and 0 < self.training_memory_size < self.memory_size
+        return self.training_memory_size if has_fewer else self.memory_size
 
     def _check_fall(self, name: str, end: float, steps: int) -> None:
         if end and (end > getattr(self, name) or not steps):
