@@ -250,22 +250,23 @@ def test_training_stops_after_so_many_steps():
 
 
 def test_training_stops_when_validation_and_all_parts_of_a_test_are_below_the_threshold():
-    found = {4: 5.0, 8: 0.5, 9: 2.0, 12: 0.5, 13: 1.2}
+    found = {(8, 1): 5.0, (16, 1): 0.5, (17, 1): 2.0, (24, 1): 0.5, (25, 1): 0.5, (26, 2): 1.6}
+    found |= {(32, 1): 0.5, (33, 1): 0.5, (34, 2): 1.4}
     drawn = []
 
-    def test(number):
-        drawn.append(number)
-        return found[number]
+    def test(first, parts):
+        drawn.append((first, parts))
+        return found[drawn[-1]]
 
-    stop = callbacks.StopWhenSolved(below=1.0, test=test, monitor="loss", parts=2)
+    stop = callbacks.StopWhenSolved(below=1.0, test=test, monitor="loss", parts=4)
     model = make_model()
     fit(model, stop, epochs=9)
-    assert drawn == [4, 8, 9, 12, 13]
-    assert int(model.optimizer.iterations) == 6
+    assert drawn == list(found)
+    assert int(model.optimizer.iterations) == 8
 
 
 def test_training_stops_only_after_so_many_passed_validations_in_a_row():
-    stop = callbacks.StopWhenSolved(below=1.0, test=lambda step: 0.0, monitor="loss", times=2)
+    stop = callbacks.StopWhenSolved(below=1.0, test=lambda *_: 0.0, monitor="loss", times=2)
     stop.set_model(make_model())
     stop.model.stop_training = False
     for epoch, (loss, stops) in enumerate([(0, False), (2, False), (0, False), (0, True)]):

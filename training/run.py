@@ -141,11 +141,15 @@ def _train(
         made = models.make_models(settings, run_folder.kept_steps(logdir))
     model, trainer, tester = made
     evaluator = models.make_evaluator(model, task)
-    sizes = settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed
 
-    def test(draw: int) -> float:
-        data = models.with_steps(task.test(draw, *sizes))
-        return tester.evaluate(data, verbose=0, return_dict=True)[task.solved_measure]
+    def test(first: int, parts: int) -> float:
+        # `first` is a multiple of `parts`, and a part is whole batches: one draw of all of them
+        # holds the same sequences as one draw of each.
+        batches = math.ceil(settings.eval_sequences / _EVAL_BATCH_SIZE)
+        sequences = parts * batches * _EVAL_BATCH_SIZE
+        data = task.test(first // parts, sequences, _EVAL_BATCH_SIZE, settings.seed)
+        found = tester.evaluate(models.with_steps(data), verbose=0, return_dict=True)
+        return found[task.solved_measure]
 
     used = RunCallbacks.make(settings, logdir, made, _validation(settings), test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
@@ -159,7 +163,7 @@ def _train(
     if not is_over:
         report.print_beginning(settings, logdir, step)
         _fit(settings, logdir, trainer, used, _logs(settings, logdir, evaluator))
-    fresh = task.report(*sizes)
+    fresh = task.report(settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed)
     with used.averaged(), doing("Measuring on fresh sequences"):
         found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
     result = _result(settings, training_step(trainer), used.clock.seconds, found)

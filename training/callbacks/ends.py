@@ -35,17 +35,17 @@ class StopWhenSolved(keras.callbacks.Callback):
     """Ends training when the validation, and then a test on fresh data, is below a threshold.
 
     A test that is repeated until it is passed is passed by luck sooner or later. So this test has
-    `parts`: it is failed with the first part after which the mean so far is not below the
-    threshold. A machine that often fails costs one part; one that passes all of them fails a final
-    measure on as many sequences as a part has only by rare chance.
+    `parts`: one, one more, then twice as many as so far. It is failed as soon as the mean so far is
+    not below the threshold. A machine that often fails costs one part; one that passes all of them
+    fails a final measure on as many sequences as a part has only by rare chance.
 
     Args:
         below: The threshold.
-        test: Called with a number that is different for every part of every test; returns the
-            measure on fresh sequences that belong to this number.
+        test: Called with the number of the first part, different in every test, and a number of
+            parts; returns the measure on the fresh sequences that belong to these parts.
         monitor: The name in the logs of the number to compare with `below`.
         times: How many validations in a row must be below the threshold before the test.
-        parts: How many parts a test has at most.
+        parts: How many parts a test has at most, a power of 2.
 
     Attributes:
         is_testing: Whether a test is going on.
@@ -54,7 +54,7 @@ class StopWhenSolved(keras.callbacks.Callback):
     def __init__(
         self,
         below: float,
-        test: Callable[[int], float],
+        test: Callable[[int, int], float],
         monitor: str,
         times: int = 1,
         parts: int = TEST_PARTS,
@@ -91,10 +91,12 @@ class StopWhenSolved(keras.callbacks.Callback):
         return is_passed
 
     def _passes_test(self, step: int) -> bool:
-        total = 0.0
-        for part in range(self._parts):
-            total += self._test(step * self._parts + part)
-            if not total / (part + 1) < self._below:
+        total, done = 0.0, 0
+        while done < self._parts:
+            parts = max(done, 1)
+            total += parts * self._test(step * self._parts + done, parts)
+            done += parts
+            if not total / done < self._below:
                 return False
         return True
 

@@ -44,7 +44,7 @@ class RunCallbacks(NamedTuple):
         logdir: str,
         models: Models,
         validation: tf.data.Dataset,
-        test: Callable[[int], float],
+        test: Callable[[int, int], float],
         started: float,
     ) -> RunCallbacks:
         """The callbacks of a training of `models.trainer`."""
