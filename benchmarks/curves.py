@@ -2,8 +2,7 @@
 
   python benchmarks/curves.py --output=docs/curves.png NTM=runs/seeds LSTM=runs/lstm
 
-Each name is followed by a folder in which seeds.py wrote FOLDER/TASK/seeds.jsonl. Needs matplotlib:
-`pip install -e '.[benchmarks]'`.
+Each name is followed by a folder in which seeds.py wrote FOLDER/TASK/seeds.jsonl.
 """
 
 from __future__ import annotations
@@ -14,12 +13,8 @@ import pathlib
 import sys
 from typing import Any
 
+import matplotlib.pyplot as plt
 from absl import app, flags
-
-try:
-    import matplotlib.pyplot as plt
-except ImportError:
-    sys.exit("curves.py needs matplotlib: pip install -e '.[benchmarks]'")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 

@@ -1,31 +1,32 @@
-"""Draws what a trained machine does with one sequence, like the paper's figure 6.
+"""Draws what a trained machine does with one sequence, as a figure or as a moving picture.
 
-  python benchmarks/picture.py --logdir=pretrained/copy --output=docs/copy.png
-  python benchmarks/picture.py --logdir=runs/repeat_copy/.. --size=10x3 --output=repeat_copy.png
+  python benchmarks/picture.py --logdir=pretrained/copy --output=copy.png
+  python benchmarks/picture.py --logdir=pretrained/copy --output=copy.gif
+  python benchmarks/picture.py --logdir=runs/copy/.. --output=training.gif --training
 
-Left, from the top: inputs, what the first write head adds, where any head writes. Right: outputs,
-what the first read head reads, where any head reads. For Omniglot, from the top: drawings, labels
-and the machine's probability of each label; where any head writes; where any head reads. Time runs
-across; the locations that the heads use run down. Dark is 0 and bright 1. For signed numbers blue
-is -1, white 0 and red 1. For Omniglot's weightings bright is the largest weight.
+A file .png, .svg or .pdf is a figure. A file .gif or .html shows the memory step by step or, with
+--training, one figure after another that the run has drawn for TensorBoard (.gif only).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
 import sys
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from ntm_keras import pictures
+from ntm_keras.animation import animate_trace
 from ntm_keras.keras_compat import keras
 from ntm_keras.tracing import trace_model
 from tasks import task_class
@@ -36,11 +37,15 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("logdir", None, "The run's folder.", required=True)
 flags.DEFINE_string("output", None, "Where to write the picture.", required=True)
 flags.DEFINE_string(
-    "size", None, "Size of the sequence, as in --eval_sizes. (default: the task's first)"
+    "size", None, "Size of the sequence, as in --eval_sizes. (default: the largest in training)"
 )
 flags.DEFINE_integer("seed", 0, "Seed of the sequence.")
+flags.DEFINE_boolean("training", False, "Show the training of the run.")
 
-_WIDTH = 410
+_MOVING = (".gif", ".html")
+
+# Milliseconds of a figure of the training.
+_INTERVAL = 1000
 
 
 def task_of(run: pathlib.Path) -> Task:
@@ -50,59 +55,10 @@ def task_of(run: pathlib.Path) -> Task:
     return task(**{field.name: settings[field.name] for field in dataclasses.fields(task)})
 
 
-def used_locations(*weightings: np.ndarray) -> np.ndarray:
-    """The part of the ring of locations that the weightings, `(time, locations)`, use."""
-    size = weightings[0].shape[1]
-    (used,) = np.nonzero(np.concatenate(weightings).max(axis=0) > 0.5)
-    if not len(used):
-        return np.arange(size)
-    gap = np.argmax(np.diff(used, append=used[0] + size))
-    first, last = used[(gap + 1) % len(used)], used[gap]
-    return (first + np.arange((last - first) % size + 1)) % size
-
-
-def column(vectors, moved, weightings) -> list:
-    """Three pictures, one below another, each of a matrix `(time, rows)`."""
-    heights = {72: vectors, 100: moved, 280: weightings}
-    return [drawn(np.transpose(rows), (height, _WIDTH)) for height, rows in heights.items()]
-
-
-def of_bits(task: Task, inputs: tf.Tensor, answers: tf.Tensor, trace: Any) -> np.ndarray:
-    """The picture of a sequence whose inputs are a few bits."""
-    writing, reading = weightings_of(trace)
-    # Padded to the height of the inputs, which also have delimiters.
-    answers = np.pad(answers, [[0, 0], [0, task.input_width - task.output_width]])
-    left = column(inputs[0], trace.add_vector[0, :, 0], writing)
-    right = column(answers, trace.read_vectors[0, :, 0], reading)
-    return pictures.stack([pictures.stack(each) for each in (left, right)], axis=1)
-
-
-def of_an_episode(episode: np.ndarray, trace: Any) -> np.ndarray:
-    """The picture of an episode, below the picture that the task has drawn."""
-    size = 280, episode.shape[1]
-    weightings = [
-        pictures.heatmap(each.T, high=each.max(), size=size) for each in weightings_of(trace)
-    ]
-    return pictures.stack([episode, *weightings])
-
-
-def weightings_of(trace: Any) -> list[np.ndarray]:
-    """The largest weight of all write heads, and of all read heads, at the used locations."""
-    weightings = [
-        each.numpy()[0].max(axis=1) for each in (trace.write_weightings, trace.read_weightings)
-    ]
-    shown = used_locations(*weightings)
-    return [each[:, shown] for each in weightings]
-
-
-def drawn(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if np.min(values) < 0:
-        return pictures.heatmap(values, -1, 1, pictures.DIVERGING, size)
-    return pictures.heatmap(values, size=size)
-
-
-def draw(run: pathlib.Path, size: str | None = None, seed: int = 0) -> np.ndarray:
-    """The picture of one sequence processed by the machine in a run's folder.
+def draw(
+    run: pathlib.Path, size: str | None = None, seed: int = 0, moves: bool = False
+) -> Figure | FuncAnimation:
+    """The figure of one sequence processed by the machine in a run's folder, or the animation.
 
     Raises:
         ValueError: The folder has no machine with a memory, or the size is not allowed.
@@ -115,29 +71,72 @@ def draw(run: pathlib.Path, size: str | None = None, seed: int = 0) -> np.ndarra
     except ValueError as error:
         raise ValueError(f"--logdir={run}: {error}") from error
     try:
-        (_, meant), *_ = task.sizes(size or task.default_eval_sizes)
+        meant = task.largest_size if size is None else task.sizes(size)[0][1]
     except ValueError as error:
         raise ValueError(f"--size={size}: {error}") from error
     inputs, targets, mask = next(iter(task.evaluation(meant, 1, 1, seed)))
-    outputs, traces = trace_model(model, inputs)
+    logits, traces = trace_model(model, inputs)
     if not traces:
         raise ValueError(f"--logdir={run} holds no machine with a memory.")
     (trace,) = traces.values()
-    drawn_by_task = task.pictures(inputs, targets, outputs, mask)
-    if "episode" in drawn_by_task:
-        return of_an_episode(drawn_by_task["episode"][0], trace)
-    answers = tf.sigmoid(outputs[0]) * mask[0][:, tf.newaxis]
-    return of_bits(task, inputs, answers, trace)
+    if moves:
+        return animate_trace(trace, inputs, tf.sigmoid(logits), mask)
+    return task.plot(inputs, targets, logits, mask, trace)
+
+
+def over_training(run: pathlib.Path) -> list[Image.Image]:
+    """The figures that a run has drawn for TensorBoard.
+
+    Raises:
+        ValueError: It has drawn none.
+    """
+    if (run / "train").is_dir():
+        events = EventAccumulator(str(run / "train"), size_guidance={"tensors": 0}).Reload()
+        for tag in events.Tags()["tensors"]:
+            if events.SummaryMetadata(tag).plugin_data.plugin_name == "images":
+                drawn = [event.tensor_proto.string_val[2] for event in events.Tensors(tag)]
+                return [Image.open(io.BytesIO(png)) for png in drawn]
+    raise ValueError(f"--logdir={run} has no pictures of its training.")
+
+
+def write(
+    run: pathlib.Path,
+    output: pathlib.Path,
+    size: str | None = None,
+    seed: int = 0,
+    training: bool = False,
+) -> None:
+    """Writes the picture that the flags of the same names describe.
+
+    Raises:
+        ValueError: As `draw` and `over_training` do, or for `output`.
+    """
+    kind = output.suffix.lower()
+    if training:
+        if kind != ".gif":
+            raise ValueError(f"--output={output} must be a .gif, as --training is given.")
+        first, *others = over_training(run)
+        first.save(output, save_all=True, append_images=others, duration=_INTERVAL, loop=0)
+        return
+    drawn = draw(run, size, seed, moves=kind in _MOVING)
+    if isinstance(drawn, Figure):
+        drawn.savefig(output)
+    elif kind == ".gif":
+        drawn.save(output, writer="pillow")
+    else:
+        output.write_text(drawn.to_jshtml(), encoding="utf-8")
 
 
 def main(argv: list[str]) -> None:
     if argv[1:]:
         sys.exit(f"picture.py: unexpected argument {argv[1]!r}: flags begin with --.")
     try:
-        picture = draw(pathlib.Path(os.path.expanduser(FLAGS.logdir)), FLAGS.size, FLAGS.seed)
+        run, output = (
+            pathlib.Path(os.path.expanduser(each)) for each in (FLAGS.logdir, FLAGS.output)
+        )
+        write(run, output, FLAGS.size, FLAGS.seed, FLAGS.training)
     except ValueError as error:
         sys.exit(f"picture.py: {error}")
-    pathlib.Path(os.path.expanduser(FLAGS.output)).write_bytes(tf.io.encode_png(picture).numpy())
 
 
 if __name__ == "__main__":

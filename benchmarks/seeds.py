@@ -75,7 +75,7 @@ def measures_of(record: dict[str, Any]) -> list[str]:
 def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]]:
     """The steps at which a run was validated, and the measures at these steps."""
     accumulator = EventAccumulator(str(run / "validation"), size_guidance={"tensors": 0}).Reload()
-    events = {name: accumulator.Tensors(name) for name in measures}
+    events = {name: accumulator.Tensors(f"learning/{name}") for name in measures}
     return {
         "steps": [event.step for event in events[measures[0]]],
         **{name: [value_of(event) for event in events[name]] for name in measures},

@@ -14,9 +14,7 @@ Times a training step and a forward pass, as a plain graph and compiled by XLA, 
 
 on the copy task. Then it varies one size after another, for the compiled training step. Programs
 that are compared are timed in turn, in one process; each setting has its own process. Prints
-tables, and writes FOLDER/speed.jsonl, a line for each figure, and FOLDER/growth.png. Needs
-matplotlib:
-`pip install -e '.[benchmarks]'`.
+tables, and writes FOLDER/speed.jsonl, a line for each figure, and FOLDER/growth.png.
 """
 
 from __future__ import annotations
@@ -31,12 +29,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 from absl import app, flags
-
-try:
-    import matplotlib.pyplot as plt
-except ImportError:
-    sys.exit("speed.py needs matplotlib: pip install -e '.[benchmarks]'")
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 

@@ -3,8 +3,8 @@
   python examples/watch_memory.py
   tensorboard --logdir runs/watch_memory
 
-The model predicts the next value of a wave. TensorBoard's Images show where its heads read and
-write, what they read and add, and the memory, once in each epoch.
+The model predicts the next value of a wave. TensorBoard's Images show what the machine is shown,
+what it writes and where, and where it reads and what.
 """
 
 import numpy as np

@@ -51,6 +51,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("callbacks", "pictures"):
+    if name in ("animation", "callbacks", "pictures"):
         return importlib.import_module(f"ntm_keras.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,149 +1,283 @@
-"""Pictures of a trace: arrays of uint8, `(height, width, 3)`, drawn with NumPy only."""
+"""A machine at work as a figure: time runs through all its panels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-# From low to high. SEQUENTIAL for weightings, DIVERGING for signed values.
-SEQUENTIAL = ("#0d0221", "#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf")
-DIVERGING = ("#2166ac", "#92c5de", "#f7f7f7", "#f4a582", "#b2182b")
+# A location is shown if a head once gives it more weight than this, or if it lies between such.
+_USED = 0.1
 
-_BORDER = 4
+# Inches.
+_WIDTH, _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 9.0, 0.75, 0.9, 0.35, 0.34, 0.5
+_ROW, _LEAST, _MOST, _WEIGHTINGS, _VECTORS = 0.08, 0.5, 1.6, 1.8, 1.2
 
-DESCRIPTIONS = {
-    "read_weightings": "Where each read head reads: memory locations down, time across, heads side "
-    "by side. Dark 0, bright the largest weight.",
-    "write_weightings": "Where each write head writes: memory locations down, time across, heads "
-    "side by side. Dark 0, bright the largest weight.",
-    "read_vectors": "What each read head reads: components down, time across, heads side by side. "
-    "Blue -1, white 0, red 1.",
-    "add_vectors": "What each write head adds: components down, time across, heads side by side. "
-    "Blue -1, white 0, red 1.",
-    "memory": "The memory after the last step: locations down, components across. Blue -1, "
-    "white 0, red 1.",
-}
-ANSWERS = (
-    "From left to right: target, output, and output minus target, in the steps that count; bits "
-    "down, time across. Target and output dark 0, bright 1; error blue -1, white 0, red 1."
-)
+_NO_ANSWER = "#d9d9d9"
+
+# Of several heads: red, green, blue and mixtures of them.
+_COLOURS = np.array([[1, 0.3, 0.2], [0.2, 0.9, 0.3], [0.3, 0.5, 1], [1, 0.8, 0.1], [0.9, 0.3, 1]])
 
 
-def heatmap(
-    values: np.ndarray,
-    low: float = 0.0,
-    high: float = 1.0,
-    palette: Sequence[str] = SEQUENTIAL,
-    size: tuple[int, int] = (256, 384),
-) -> np.ndarray:
-    """A matrix as a picture, with one block of pixels for each number.
+class Panel(NamedTuple):
+    """One of a figure's panels, which lie below each other.
+
+    Attributes:
+        title: What is shown.
+        values: `(rows, columns)`, drawn from the first step to the last; NaN is drawn grey. Or
+            `(rows, columns, 3)`, colours.
+        rows: What a row is, such as `"bit"`.
+        low: The number that gets the first colour of the colour bar: 0, or below 0 for signed
+            numbers.
+        high: The number that gets the last colour.
+        ticks: Labels of rows; by default, some rows' numbers.
+        legend: What colours mean, if `values` are colours.
+        height: The panel's height in inches; by default as many rows need.
+    """
+
+    title: str
+    values: np.ndarray
+    rows: str
+    low: float = 0.0
+    high: float = 1.0
+    ticks: dict[int, str] | None = None
+    legend: dict[str, np.ndarray] | None = None
+    height: float | None = None
+
+
+def plot_trace(
+    trace: Any,
+    inputs: Any = None,
+    targets: Any = None,
+    outputs: Any = None,
+    mask: Any = None,
+    title: str = "",
+) -> Figure:
+    """Draws what a machine does with a sequence, like the paper's figure 6.
+
+    From the top: the inputs, what each write head adds and where, where each read head reads and
+    what, the outputs, and their error. Of the memory, the locations that the heads use are shown.
+    Of a batch, the first sequence is drawn.
 
     Args:
-        values: `(rows, columns)`.
-        low: This number and all below get the first colour of the palette.
-        high: This number and all above get the last colour of the palette.
-        palette: Colours as `#rrggbb`, evenly spaced from `low` to `high`.
-        size: The approximate height and width in pixels. All blocks have the same size, at least
-            one pixel.
+        trace: What `trace` returned; None for a model without a memory. The trace of another
+            machine may lack some of the fields `add_vector`, `write_weightings`,
+            `read_weightings` and `read_vectors`.
+        inputs: `(batch, time, features)`.
+        targets: `(batch, time, bits)`, 0 or 1, for the error. They need `outputs`.
+        outputs: `(batch, time, bits)`, the probability of a 1: the sigmoid of a layer's outputs.
+        mask: `(batch, time)`, 0 in the steps without an answer. Outputs and error are grey there.
+        title: The figure's title.
 
     Returns:
-        `(height, width, 3)`, uint8.
+        The figure. A notebook shows it, and `figure.savefig("machine.png")` writes it.
+
+    Raises:
+        ValueError: The trace has none of these fields; an array has another number of axes or
+            steps; or there are targets but no outputs.
+
+    Examples:
+        >>> cell = NTMCell(100, 128, 20, read_head_num=1, write_head_num=1)
+        >>> inputs = tf.ones([1, 7, 8])
+        >>> found = trace(cell, inputs)
+        >>> figure = pictures.plot_trace(found, inputs, outputs=tf.sigmoid(found.outputs))
+        >>> [axes.get_title(loc="left") for axes in figure.axes][0]
+        'Inputs'
     """
-    values = np.asarray(values, np.float64)
-    colours = np.array([[int(name[i : i + 2], 16) for i in (1, 3, 5)] for name in palette])
-    level = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
-    stops = np.linspace(0, 1, len(palette))
-    picture = np.stack([np.interp(level, stops, channel) for channel in colours.T], axis=-1)
-    rows, columns = (
-        max(1, round(pixels / count)) for pixels, count in zip(size, values.shape, strict=True)
-    )
-    return picture.round().astype(np.uint8).repeat(rows, axis=0).repeat(columns, axis=1)
+    machine = [] if trace is None else trace_panels(trace)
+    steps = machine[0].values.shape[1] if machine else _steps_of(inputs)
+    before, after = sequence_panels(steps, inputs, targets, outputs, mask)
+    return plot_panels([*before, *machine, *after], steps, title)
 
 
-def stack(pictures: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
-    """Pictures one below another (`axis` 0) or side by side (1), with white borders between.
+def _steps_of(inputs: Any) -> int:
+    if len(np.shape(inputs)) != 3:
+        raise ValueError(
+            "Argument `inputs` must have the shape (batch, time, features) where there is no trace."
+            f" Received: inputs.shape={np.shape(inputs)}"
+        )
+    return np.shape(inputs)[1]
 
-    They must have the same size along the other axis.
+
+def sequence_panels(
+    steps: int, inputs: Any, targets: Any, outputs: Any, mask: Any
+) -> tuple[list[Panel], list[Panel]]:
+    """The panels of a sequence for `plot_panels`: above those of the machine, and below.
+
+    The arguments are those of `plot_trace`, and the number of steps.
     """
-    border_shape = list(pictures[0].shape)
-    border_shape[axis] = _BORDER
-    border = np.full(border_shape, 255, np.uint8)
-    parts = [part for picture in pictures for part in (border, picture)]
-    return np.concatenate(parts[1:], axis=axis)
+    if targets is not None and outputs is None:
+        raise ValueError("Argument `targets` needs `outputs`, from which the error is drawn.")
+    before, after = [], []
+    if inputs is not None:
+        values = _rows_of("inputs", inputs, steps, "(batch, time, features)")
+        before.append(Panel("Inputs", values, "channel", low=_low(values)))
+    if outputs is not None:
+        asked = np.ones(steps) if mask is None else _rows_of("mask", mask, steps, "(batch, time)")
+        values = np.where(
+            asked > 0, _rows_of("outputs", outputs, steps, "(batch, time, bits)"), np.nan
+        )
+        grey = "" if (asked > 0).all() else " (grey: no answer is asked for)"
+        after.append(Panel(f"Outputs: the probability of a 1{grey}", values, "bit"))
+        if targets is not None:
+            wanted = _rows_of("targets", targets, steps, "(batch, time, bits)")
+            after.append(Panel("Error: outputs less targets", values - wanted, "bit", low=-1))
+    return before, after
 
 
-def draw_trace(trace: Any) -> dict[str, np.ndarray]:
-    """Draws a trace's first sequence: weightings, vectors and memory. See `DESCRIPTIONS`.
+def _rows_of(name: str, batch: Any, steps: int, shape: str) -> np.ndarray:
+    """The first sequence of a batch, with time across."""
+    values = np.asarray(batch, np.float64)
+    if values.ndim != shape.count(",") + 1 or values.shape[1] != steps or not len(values):
+        raise ValueError(
+            f"Argument `{name}` must have the shape {shape}, with a time of {steps}."
+            f" Received: {name}.shape={values.shape}"
+        )
+    return values[0].T
 
-    The trace of another machine may lack some of these: then the others are drawn.
+
+def _low(values: np.ndarray) -> float:
+    return -1.0 if np.nanmin(values, initial=0) < 0 else 0.0
+
+
+def trace_panels(trace: Any) -> list[Panel]:
+    """The panels of a trace's first sequence, for `plot_panels`.
 
     Raises:
         ValueError: The trace has nothing that can be drawn.
     """
-    drawn = {
-        name: draw(getattr(trace, field)[0])
-        for name, (field, draw) in _DRAWN.items()
-        if hasattr(trace, field)
-    }
-    if not drawn:
-        fields = ", ".join(f"`{field}`" for field, _ in _DRAWN.values())
+    panels = [
+        *_vectors(trace, "add_vector", "Add vector, what the machine writes"),
+        *_weightings(trace, "write_weightings", "Write weighting, where it writes"),
+        *_weightings(trace, "read_weightings", "Read weighting, where it reads"),
+        *_vectors(trace, "read_vectors", "Read vector, what it reads"),
+    ]
+    if not panels:
         raise ValueError(
-            f"A trace that is drawn must have one of the fields {fields}."
-            f" Received: a `{type(trace).__name__}`"
+            "A trace that is drawn must have one of the fields `add_vector`, `write_weightings`,"
+            f" `read_weightings` and `read_vectors`. Received: a `{type(trace).__name__}`"
         )
-    return drawn
+    return panels
 
 
-def _weightings_over_time(weightings: np.ndarray) -> np.ndarray:
-    return _heads_over_time(weightings, 0, np.max(weightings), SEQUENTIAL)
+def _weightings(trace: Any, field: str, title: str) -> Iterator[Panel]:
+    """The panel of a weighting; several heads are lights of several colours."""
+    if not hasattr(trace, field):
+        return
+    shown = used_locations(trace)
+    weightings = np.asarray(getattr(trace, field))[0][:, :, shown]
+    high = max(weightings.max(), _USED)
+    ticks = {row: str(shown[row]) for row in some_rows(len(shown))}
+    colours = _COLOURS[np.arange(weightings.shape[1]) % len(_COLOURS)]
+    values, legend = weightings[:, 0].T, None
+    if len(colours) > 1:
+        values = np.einsum("thn,hc->ntc", weightings / high, colours).clip(0, 1)
+        legend = {f"head {number}": colour for number, colour in enumerate(colours, start=1)}
+    yield Panel(title, values, "location", 0, high, ticks, legend, _WEIGHTINGS)
 
 
-def _heads_over_time(
-    values: np.ndarray, low: float, high: float, palette: Sequence[str]
-) -> np.ndarray:
-    """`(time, heads, rows)` as a picture with time across, heads side by side."""
-    heads = np.moveaxis(values, 1, 0)
-    return stack([heatmap(head.T, low, high, palette) for head in heads], axis=1)
+def _vectors(trace: Any, field: str, title: str) -> Iterator[Panel]:
+    """The panel of a vector; those of several heads lie below each other."""
+    if not hasattr(trace, field):
+        return
+    vectors = np.asarray(getattr(trace, field))[0]
+    steps, heads, width = vectors.shape
+    ticks = {width * head: f"head {head + 1}" for head in range(heads)} if heads > 1 else None
+    values = vectors.reshape(steps, heads * width).T
+    yield Panel(title, values, "component", -1, 1, ticks, height=_VECTORS * (1 + (heads > 2)))
 
 
-def _vectors_over_time(vectors: np.ndarray) -> np.ndarray:
-    return _heads_over_time(vectors, -1, 1, DIVERGING)
+def some_rows(rows: int) -> list[int]:
+    """The rows that get a label."""
+    return np.unique(np.linspace(0, rows - 1, 2 if rows < 12 else 4).astype(int)).tolist()
 
 
-def _last_memory(memory: np.ndarray) -> np.ndarray:
-    return heatmap(memory[-1], -1, 1, DIVERGING)
+def used_locations(trace: Any) -> np.ndarray:
+    """The numbers of the locations that any head of a trace uses, and of those between.
+
+    The memory is a ring, as heads shift from the last location to the first.
+    """
+    fields = ("read_weightings", "write_weightings")
+    given = [np.asarray(getattr(trace, field))[0] for field in fields if hasattr(trace, field)]
+    largest = np.max([each.max(axis=(0, 1)) for each in given], axis=0)
+    size, used = len(largest), np.flatnonzero(largest > _USED)
+    if len(used) in (0, size):
+        return np.arange(size)
+    gap = np.argmax(np.diff(used, append=used[0] + size))
+    first, last = used[(gap + 1) % len(used)], used[gap]
+    return (first + np.arange((last - first) % size + 1)) % size
 
 
-# From the name of a picture to the field of a trace, and the function that draws it.
-_DRAWN: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    "read_weightings": ("read_weightings", _weightings_over_time),
-    "write_weightings": ("write_weightings", _weightings_over_time),
-    "read_vectors": ("read_vectors", _vectors_over_time),
-    "add_vectors": ("add_vector", _vectors_over_time),
-    "memory": ("memory", _last_memory),
-}
-
-
-def draw_answers(targets: Any, answers: Any, mask: Any = None) -> np.ndarray:
-    """Draws the first sequence's target, output and error, side by side. See `ANSWERS`.
+def plot_panels(panels: Sequence[Panel], steps: int, title: str = "") -> Figure:
+    """Draws panels below each other, with time across.
 
     Args:
-        targets: `(batch, time, bits)`, 0 or 1.
-        answers: `(batch, time, bits)`, probabilities.
-        mask: `(batch, time)`, 1 in the steps to draw; by default, all steps are drawn.
+        panels: The panels, from the top.
+        steps: Number of steps.
+        title: The figure's title.
     """
-    counts = np.zeros(len(targets[0]), bool) if mask is None else np.asarray(mask[0]) > 0
-    if not counts.any():
-        counts = ~counts
-    target, answer = (np.asarray(each[0])[counts].T for each in (targets, answers))
-    size = (192, 192)
-    return stack(
-        [
-            heatmap(target, size=size),
-            heatmap(answer, size=size),
-            heatmap(answer - target, -1, 1, DIVERGING, size),
-        ],
-        axis=1,
+    heights = [each.height or np.clip(_ROW * len(each.values), _LEAST, _MOST) for each in panels]
+    top = _TOP + (_TOP if title else 0)
+    height = top + sum(heights) + _BETWEEN * (len(panels) - 1) + _BOTTOM
+    figure = Figure(figsize=(_WIDTH, height))
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, x=_LEFT / _WIDTH, y=1 - 0.15 / height, ha="left", va="top")
+    width, floor = _WIDTH - _LEFT - _RIGHT, height - top
+    for panel, panel_height in zip(panels, heights, strict=True):
+        floor -= panel_height
+        bottom, share = floor / height, panel_height / height
+        axes = figure.add_axes((_LEFT / _WIDTH, bottom, width / _WIDTH, share))
+        image = draw_panel(panel, axes, steps)
+        axes.tick_params(labelbottom=False)
+        beside = (_LEFT + width + 0.12) / _WIDTH, bottom, 0.12 / _WIDTH, share
+        _explain_colours(panel, image, figure.add_axes(beside))
+        floor -= _BETWEEN
+    axes.tick_params(labelbottom=True)
+    axes.set_xlabel("step", fontsize=8)
+    return figure
+
+
+def draw_panel(panel: Panel, axes: Axes, columns: int) -> AxesImage:
+    """Draws a panel, with as many units across as there are `columns`, from 1 on."""
+    rows = len(panel.values)
+    image = axes.imshow(
+        panel.values,
+        cmap="RdBu_r" if panel.low < 0 else "viridis",
+        vmin=panel.low,
+        vmax=panel.high,
+        aspect="auto",
+        extent=(0.5, columns + 0.5, rows - 0.5, -0.5),
+        interpolation="nearest" if rows <= axes.get_window_extent().height else "antialiased",
     )
+    axes.set_facecolor(_NO_ANSWER)
+    axes.set_title(panel.title, loc="left", fontsize=9, pad=3)
+    axes.set_ylabel(panel.rows, fontsize=8)
+    axes.tick_params(labelsize=7, length=2)
+    ticks = panel.ticks or {row: str(row) for row in some_rows(rows)}
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    return image
+
+
+def _explain_colours(panel: Panel, image: AxesImage, axes: Axes) -> None:
+    """Draws a colour bar, or a colour for each line of the panel's legend."""
+    if panel.legend is None:
+        axes.figure.colorbar(image, cax=axes, ticks=[panel.low, panel.high], format="{x:.2g}")
+    else:
+        axes.imshow(np.array([*panel.legend.values()])[:, np.newaxis], aspect="auto")
+        axes.set_yticks(range(len(panel.legend)), list(panel.legend))
+        axes.yaxis.tick_right()
+        axes.set_xticks([])
+    axes.tick_params(labelsize=7, length=2)
+
+
+def as_image(figure: Figure) -> np.ndarray:
+    """A figure as `(height, width, 3)`, uint8, as TensorBoard shows it."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()

@@ -17,6 +17,7 @@ from tasks.task import Task, choice, limit, parse_numbers, text
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from matplotlib.figure import Figure
 
 # Pixels on each side of an image in the network's input.
 _SIDE = 20
@@ -42,11 +43,6 @@ _PART_OF = {
 
 # The accuracy is measured for each instance up to this one.
 _MOST_INSTANCES = 10
-
-_EPISODE = (
-    "From the top: the drawings, the labels, and the model's probability of each label. For string "
-    "labels, one place below another. Time across; dark 0, bright 1."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,28 +222,29 @@ class Omniglot(Task):
         accuracies = [InstanceAccuracy(number, self._places) for number in numbers]
         return [*accuracies, LaterError(places=self._places)]
 
-    def pictures(
-        self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
-    ) -> dict[str, tuple[Any, str]]:
+    def plot(
+        self,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        logits: tf.Tensor,
+        mask: tf.Tensor,
+        trace: Any = None,
+        title: str = "",
+    ) -> Figure:
         import tensorflow as tf
 
         from ntm_keras.label_metrics import letters
-        from ntm_keras.pictures import heatmap, stack
+        from ntm_keras.pictures import Panel, plot_panels, trace_panels
 
-        def over_time(labels):
-            for rows in np.split(labels.numpy().T, self._places):
-                yield heatmap(rows, size=(8 * len(rows), _SIDE * rows.shape[1]))
-
-        images = tf.reshape(inputs[0, :, : _SIDE * _SIDE], [-1, _SIDE, _SIDE])
-        row = tf.concat(tf.unstack(images.numpy()), axis=1)
+        images = np.reshape(inputs[0, :, : _SIDE * _SIDE], [-1, _SIDE, _SIDE])
         chances = tf.reshape(tf.nn.softmax(letters(logits[:1], self._places)), logits[0].shape)
-        picture = stack(
-            [
-                heatmap(row, size=row.shape),
-                *(place for labels in (targets[0], chances) for place in over_time(labels)),
-            ]
-        )
-        return {"episode": (picture, _EPISODE)}
+        panels = [
+            Panel("Drawings", np.concatenate(images, axis=1), "pixel"),
+            Panel("Labels, which the machine sees one step later", targets[0].numpy().T, "label"),
+            *([] if trace is None else trace_panels(trace)),
+            Panel("Answers: the probability of each label", chances.numpy().T, "label"),
+        ]
+        return plot_panels(panels, len(images), title)
 
     def as_text(
         self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor

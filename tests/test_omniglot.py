@@ -165,9 +165,14 @@ def test_an_episode_is_drawn_and_told(folder):
     inputs, targets, mask = next(iter(task.evaluation(12, 2, 2, seed=0)))
     logits = targets.numpy() * 9
     logits[0, 3] = logits[0, 3, ::-1]
-    ((picture, description),) = task.pictures(inputs, targets, logits, mask).values()
-    # The drawings, and one below the other five places of labels and five of answers.
-    assert picture.shape == (20 + 2 * 5 * (8 * 5 + 4), 12 * 20, 3) and description
+    figure = task.plot(inputs, targets, logits, mask)
+    drawn = {axes.get_title(loc="left").split(",")[0]: axes for axes in figure.axes}
+    shapes = {title: axes.images[0].get_array().shape for title, axes in drawn.items() if title}
+    assert shapes == {
+        "Drawings": (20, 12 * 20),
+        "Labels": (5 * 5, 12),
+        "Answers: the probability of each label": (5 * 5, 12),
+    }
     lines = task.as_text(inputs, targets, tf.constant(logits), mask).splitlines()
     assert len(lines) == 2 + 12
     assert [line.endswith("wrong") for line in lines[2:]] == [step == 3 for step in range(12)]

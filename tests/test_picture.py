@@ -7,12 +7,13 @@ import sys
 import little_omniglot
 import numpy as np
 import pytest
-import tensorflow as tf
+from PIL import Image
 from runs import ROOT, benchmark, tiny
 
+from ntm_keras import pictures
 from ntm_keras.keras_compat import IS_KERAS_2
 from tasks.omniglot import Omniglot
-from training import models, run_folder
+from training import models, run_folder, train
 
 
 def make_run(settings, logdir):
@@ -30,22 +31,37 @@ def draw(*arguments):
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not read files of Keras 3")
 def test_readme_s_picture_is_drawn_from_the_trained_machine(tmp_path):
     path = tmp_path / "copy.png"
-    arguments = f"--logdir={ROOT / 'pretrained' / 'copy'}", "--size=20", f"--output={path}"
+    arguments = f"--logdir={ROOT / 'pretrained' / 'copy'}", f"--output={path}"
     command = [sys.executable, str(ROOT / "benchmarks" / "picture.py"), *arguments]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     found, expected = (
-        tf.io.decode_png(tf.io.read_file(str(each))) for each in (path, ROOT / "docs" / "copy.png")
+        np.asarray(Image.open(each).convert("RGB"), int) for each in (path, ROOT / "docs/copy.png")
     )
     assert found.shape == expected.shape
-    differ = tf.abs(tf.cast(found, tf.int32) - tf.cast(expected, tf.int32)) > 8
-    assert tf.reduce_mean(tf.cast(differ, tf.float32)) < 0.01
+    assert np.mean(np.abs(found - expected) > 8) < 0.02
+
+
+def test_the_picture_moves_step_by_step(tmp_path):
+    make_run(tiny(), tmp_path)
+    for name in ("machine.gif", "machine.html"):
+        benchmark("picture").write(tmp_path, tmp_path / name, size="2")
+    assert Image.open(tmp_path / "machine.gif").n_frames == 5
+    assert "<img" in (tmp_path / "machine.html").read_text()
+
+
+def test_the_picture_moves_over_training(tmp_path):
+    train(tiny(steps=6), tmp_path / "run")
+    benchmark("picture").write(tmp_path / "run", tmp_path / "run.gif", training=True)
+    assert Image.open(tmp_path / "run.gif").n_frames == 2
+    for run, name in (("run", "run.png"), ("none", "none.gif")):
+        with pytest.raises(ValueError, match="must be a .gif|has no pictures of its training"):
+            benchmark("picture").write(tmp_path / run, tmp_path / name, training=True)
 
 
 def test_the_picture_of_a_mann_is_drawn(tmp_path):
     make_run(tiny(model="mann", head_num=2), tmp_path)
-    picture = draw(tmp_path)
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    assert pictures.as_image(draw(tmp_path)).shape[2] == 3
 
 
 def test_the_picture_of_an_episode_of_drawings_is_drawn(tmp_path):
@@ -53,7 +69,8 @@ def test_the_picture_of_an_episode_of_drawings_is_drawn(tmp_path):
     task = Omniglot(omniglot=str(drawings), classes=3, length=9)
     settings = tiny(task=task, model="mann", head_num=2, memory_size=16, eval_sizes=None)
     make_run(settings, tmp_path / "run")
-    assert draw(tmp_path / "run").shape[1] == 9 * 20
+    titles = [axes.get_title(loc="left") for axes in draw(tmp_path / "run").figure.axes]
+    assert titles[0] == "Drawings"
     shutil.rmtree(drawings)
     with pytest.raises(ValueError, match="drawings does not exist"):
         draw(tmp_path / "run")

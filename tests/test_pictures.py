@@ -1,68 +1,126 @@
+"""A trace as a figure."""
+
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 from ntm_keras import NTMCell, pictures, trace
 
-
-def test_a_heatmap_draws_one_block_of_equal_size_a_number():
-    picture = pictures.heatmap(np.array([[0.0, 1.0], [1.0, 0.0]]), size=(8, 12))
-    assert picture.shape == (8, 12, 3) and picture.dtype == np.uint8
-    assert (picture[:4, :6] == picture[0, 0]).all() and (picture[:4, 6:] == picture[0, 6]).all()
-    assert (picture[0, 0] != picture[0, 6]).any()
+STEPS, LOCATIONS = 16, 64
 
 
-def test_a_heatmap_goes_from_the_first_colour_to_the_last_and_no_further():
-    values = np.array([[-9.0, -1.0, 0.0, 1.0, 9.0]])
-    picture = pictures.heatmap(values, -1, 1, ("#ff0000", "#000000", "#0000ff"), size=(1, 5))
-    assert picture[0].tolist() == [[255, 0, 0], [255, 0, 0], [0, 0, 0], [0, 0, 255], [0, 0, 255]]
+def traced(random, read_heads=1, write_heads=1):
+    cell = NTMCell(6, LOCATIONS, 4, read_heads, write_heads)
+    return trace(cell, random.normal(size=(2, STEPS, 5)).astype("float32"))
 
 
-def test_a_number_never_gets_less_than_one_pixel():
-    assert pictures.heatmap(np.zeros((300, 500)), size=(10, 10)).shape == (300, 500, 3)
+def weighting(*places):
+    """A weighting of one head, `(1, STEPS, 1, LOCATIONS)`, that is 1 at these (step, location)."""
+    values = np.zeros((1, STEPS, 1, LOCATIONS))
+    for step, location in places:
+        values[0, step, 0, location] = 1
+    return values
 
 
-def test_what_is_not_finite_can_be_drawn():
-    assert pictures.heatmap(np.array([[np.nan, np.inf, -np.inf]]), size=(1, 3)).shape == (1, 3, 3)
+def panels_of(figure):
+    """The title, the drawn numbers and the labels of the rows, of each panel of a figure."""
+    return [
+        (
+            axes.get_title(loc="left"),
+            np.ma.getdata(axes.images[0].get_array()),
+            [label.get_text() for label in axes.get_yticklabels()],
+        )
+        for axes in figure.axes
+        if axes.get_title(loc="left")
+    ]
 
 
-def test_stacked_pictures_have_a_white_border_between():
-    black = np.zeros((2, 3, 3), np.uint8)
-    below = pictures.stack([black, black])
-    assert below.shape == (8, 3, 3) and (below[2:6] == 255).all()
-    assert pictures.stack([black, black], axis=1).shape == (2, 10, 3)
+def test_time_runs_through_all_panels_from_what_is_shown_to_what_is_answered(random):
+    bits = random.integers(0, 2, [2, STEPS, 3])
+    figure = pictures.plot_trace(traced(random), bits, bits, 0.9 * bits)
+    panels = panels_of(figure)
+    assert [title.split(":")[0] for title, _, _ in panels] == [
+        "Inputs",
+        "Add vector, what the machine writes",
+        "Write weighting, where it writes",
+        "Read weighting, where it reads",
+        "Read vector, what it reads",
+        "Outputs",
+        "Error",
+    ]
+    assert {values.shape[1] for _, values, _ in panels} == {STEPS}
+    np.testing.assert_array_equal(panels[0][1], bits[0].T)
+    np.testing.assert_allclose(panels[-1][1], -0.1 * bits[0].T)
 
 
-def test_weightings_are_drawn_locations_down_and_time_across(random):
-    cell = NTMCell(6, 64, 4, 1, 1)
-    found = trace(cell, random.normal(size=(1, 16, 5)).astype("float32"))
-    weighting = np.zeros((1, 16, 1, 64))
-    weighting[0, 3, 0, 10] = 1
-    picture = pictures.draw_trace(found._replace(read_weightings=weighting))["read_weightings"]
-    rows, columns = picture.shape[0] // 64, picture.shape[1] // 16
-    bright = np.argwhere((picture != picture[0, 0]).any(axis=-1))
-    assert (bright.min(axis=0) == [10 * rows, 3 * columns]).all()
-    assert (bright.max(axis=0) == [11 * rows - 1, 4 * columns - 1]).all()
-
-
-def test_everything_that_is_drawn_is_described():
-    found = trace(NTMCell(6, 8, 4, 2, 1), np.zeros((1, 3, 5), "float32"))
-    assert set(pictures.draw_trace(found)) == set(pictures.DESCRIPTIONS)
-
-
-def test_target_output_and_error_stand_side_by_side_where_answers_count():
-    targets = np.array([[[1.0], [0.0], [1.0]]])
-    answers = np.array([[[0.0], [0.0], [1.0]]])
-    picture = pictures.draw_answers(targets, answers, mask=np.array([[1, 0, 1]]))
-    dark, bright = pictures.heatmap(np.array([[0.0, 1.0]]), size=(1, 2))[0].tolist()
-    blue, white = (
-        pictures.heatmap(np.array([[value]]), -1, 1, pictures.DIVERGING, (1, 1))[0, 0].tolist()
-        for value in (-1.0, 0.0)
+def test_the_locations_between_those_that_are_used_are_shown(random):
+    places = [(3, 10), (4, 14)]
+    found = traced(random)._replace(
+        read_weightings=weighting(*places), write_weightings=weighting((0, 12))
     )
-    columns = [picture[0, x].tolist() for x in (0, 100, 200, 300, 400, 500)]
-    assert picture.shape[:2] == (192, 3 * 192 + 2 * 4)
-    assert columns == [bright, bright, dark, bright, blue, white]
-    assert pictures.draw_answers(targets, answers, np.zeros([1, 3])).shape == picture.shape
+    _, values, labels = panels_of(pictures.plot_trace(found))[2]
+    assert labels == ["10", "14"]
+    assert np.argwhere(values).tolist() == [[0, 3], [4, 4]]
+
+
+def test_the_memory_is_a_ring(random):
+    found = traced(random)._replace(
+        read_weightings=weighting((3, 62), (4, 1)), write_weightings=weighting((0, 63))
+    )
+    assert pictures.used_locations(found).tolist() == [62, 63, 0, 1]
+
+
+def test_a_machine_that_uses_no_location_shows_all(random):
+    spread = np.full((1, STEPS, 1, LOCATIONS), 1 / LOCATIONS)
+    found = traced(random)._replace(read_weightings=spread, write_weightings=spread)
+    assert len(pictures.used_locations(found)) == LOCATIONS
+
+
+def test_heads_are_lights_of_their_own_colours_in_one_panel(random):
+    found = traced(random, read_heads=2)
+    first, second = weighting((3, 10))[:, :, 0], weighting((4, 14))[:, :, 0]
+    found = found._replace(
+        read_weightings=np.stack([first, second], axis=2), write_weightings=weighting((0, 12))
+    )
+    figure = pictures.plot_trace(found)
+    _, values, _ = panels_of(figure)[2]
+    assert [tuple(np.round(values[row, step], 1)) for row, step in ((0, 3), (4, 4), (2, 5))] == [
+        (1, 0.3, 0.2),
+        (0.2, 0.9, 0.3),
+        (0, 0, 0),
+    ]
+    legends = [label.get_text() for axes in figure.axes for label in axes.get_yticklabels()]
+    assert {"head 1", "head 2"} <= set(legends)
+
+
+def test_vectors_of_several_heads_lie_below_each_other(random):
+    found = traced(random, write_heads=3)
+    _, values, labels = panels_of(pictures.plot_trace(found))[0]
+    assert labels == ["head 1", "head 2", "head 3"]
+    np.testing.assert_array_equal(values[4:8], np.asarray(found.add_vector)[0, :, 1].T)
+
+
+def test_steps_without_an_answer_are_grey(random):
+    bits, mask = np.ones([1, STEPS, 3]), np.zeros([1, STEPS])
+    mask[0, 9:] = 1
+    outputs, error = panels_of(pictures.plot_trace(traced(random), bits, bits, bits, mask))[-2:]
+    for _, values, _ in (outputs, error):
+        assert np.isnan(values).any(axis=0).tolist() == [True] * 9 + [False] * 7
+    assert "grey" in outputs[0]
+
+
+def test_signed_inputs_have_a_colour_bar_from_minus_one(random):
+    values = np.zeros([1, STEPS, 3])
+    values[0, 2, 1] = -0.5
+    figure = pictures.plot_trace(traced(random), values)
+    assert figure.axes[0].images[0].get_clim() == (-1, 1)
+
+
+def test_a_model_without_a_memory_has_the_panels_of_its_sequence():
+    bits = np.ones([1, STEPS, 3])
+    titles = [title for title, _, _ in panels_of(pictures.plot_trace(None, bits, bits, bits))]
+    assert [title.split(":")[0] for title in titles] == ["Inputs", "Outputs", "Error"]
 
 
 def test_of_another_machines_trace_the_fields_that_it_has_are_drawn():
@@ -70,5 +128,54 @@ def test_of_another_machines_trace_the_fields_that_it_has_are_drawn():
         read_weightings: np.ndarray
         memory: np.ndarray
 
-    drawn = pictures.draw_trace(Trace(np.ones([1, 5, 2, 8]) / 8, np.zeros([1, 5, 8, 4])))
-    assert set(drawn) == {"read_weightings", "memory"}
+    figure = pictures.plot_trace(Trace(np.ones([1, 5, 2, 8]) / 8, np.zeros([1, 5, 8, 4])))
+    assert [title for title, _, _ in panels_of(figure)] == ["Read weighting, where it reads"]
+
+
+def test_what_is_not_finite_can_be_drawn(random):
+    found = traced(random)
+    broken = found._replace(**{name: getattr(found, name) * np.nan for name in found._fields})
+    assert pictures.as_image(pictures.plot_trace(broken)).dtype == np.uint8
+
+
+def test_figures_of_one_machine_have_one_size_whatever_it_does(random):
+    found = traced(random)
+    few = found._replace(
+        read_weightings=weighting((0, 1)), write_weightings=weighting((0, 1), (1, 2))
+    )
+    sizes = [pictures.as_image(pictures.plot_trace(each)).shape for each in (found, few)]
+    assert sizes[0] == sizes[1] and sizes[0][2] == 3
+
+
+def test_more_rows_than_pixels_leave_no_location_out(random):
+    cell = NTMCell(6, 1000, 4, 1, 1)
+    found = trace(cell, random.normal(size=(1, STEPS, 5)).astype("float32"))
+    values = np.zeros((1, STEPS, 1, 1000))
+    values[0, 0, 0, 0] = values[0, 1, 0, 999] = values[0, 5, 0, 500] = 1
+    images = [
+        pictures.as_image(pictures.plot_trace(found._replace(write_weightings=each)))
+        for each in (values, np.where(np.arange(1000) == 500, 0, values))
+    ]
+    assert (images[0] != images[1]).any()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (dict(inputs=np.zeros([1, STEPS])), "`inputs` must have .*Received: inputs.shape=.1, 16."),
+        (dict(inputs=np.zeros([1, 9, 3])), "with a time of 16. Received: inputs.shape=.1, 9, 3."),
+        (dict(outputs=np.zeros([0, STEPS, 3])), "Received: outputs.shape=.0, 16, 3."),
+        (dict(outputs=np.zeros([1, STEPS, 3]), mask=np.zeros([1, STEPS, 1])), "`mask` must have"),
+        (dict(targets=np.zeros([1, STEPS, 3])), "`targets` needs `outputs`"),
+    ],
+)
+def test_an_array_of_another_shape_is_refused(random, arguments, said):
+    with pytest.raises(ValueError, match=said):
+        pictures.plot_trace(traced(random), **arguments)
+
+
+def test_there_must_be_something_to_draw():
+    with pytest.raises(ValueError, match="must have one of the fields .* Received: a `tuple`"):
+        pictures.plot_trace(())
+    with pytest.raises(ValueError, match="`inputs` must have .* where there is no trace"):
+        pictures.plot_trace(None)

@@ -119,31 +119,19 @@ def test_tensorboard_can_show_the_run(run):
     train_log, validation = events(run.logdir / "train"), events(run.logdir / "validation")
     scalars = {tag: step for tag, step, value in train_log if value.dtype.kind == "f"}
     assert set(scalars.values()) == {6}
-    assert {
-        "loss",
-        "cost_bits_per_sequence",
-        "wrong_bits_per_sequence",
-        "learning_rate",
-        "gradient_norm",
-        "gradients_left_out",
-        "sequences_per_second",
-        "sequences_seen",
+    measures = {"learning/loss", "learning/cost_bits_per_sequence"}
+    assert measures | {
+        "training/learning_rate",
+        "training/gradient_norm",
+        "training/gradients_left_out",
+        "training/sequences_per_second",
+        "training/sequences_seen",
     } <= set(scalars)
-    assert {
-        "loss",
-        "cost_bits_per_sequence",
-        "wrong_bits_per_sequence",
-        "cost_bits_per_sequence_at_size/2",
-        "wrong_bits_per_sequence_at_size/5",
-    } <= {tag for tag, _, _ in validation}
-    assert {
-        "target_output_error",
-        "ntm/read_weightings",
-        "ntm/write_weightings",
-        "ntm/read_vectors",
-        "ntm/add_vectors",
-        "ntm/memory",
-    } <= {tag for tag, _, _ in train_log}
+    assert measures <= {tag for tag, _, _ in validation}
+    for size in ("2", "5"):
+        tags = {tag for tag, _, _ in events(run.logdir / f"size_{size}")}
+        assert {"sizes/cost_bits_per_sequence", "sizes/share_without_error"} <= tags
+    assert "ntm" in {tag for tag, _, _ in train_log}
     settings = {tag: value for tag, _, value in events(run.logdir)}
     assert "command line" in settings
     assert "memory_vector_dim" in str(settings["flags"])
@@ -229,13 +217,13 @@ def test_a_run_says_what_its_data_is(other_run):
 
 def test_the_learning_rate_is_logged(other_run):
     logged = events(other_run("lstm").logdir / "train")
-    rates = [value for tag, _, value in logged if tag == "learning_rate"]
+    rates = [value for tag, _, value in logged if tag == "training/learning_rate"]
     np.testing.assert_allclose(rates, [0.1, 0.1], rtol=1e-6)
 
 
 def test_adam_stands_still_where_gradients_are_far_below_its_epsilon(other_run):
     logged = events(other_run("associative_recall").logdir / "validation")
-    costs = [value for tag, _, value in logged if tag == "cost_bits_per_sequence"]
+    costs = [value for tag, _, value in logged if tag == "learning/cost_bits_per_sequence"]
     assert len(costs) == 2 and costs[0] == costs[1]
 
 
@@ -290,18 +278,13 @@ def test_evaluation_measures_every_size_and_shows_an_example(run, evaluation):
 
 def test_evaluation_is_shown_in_tensorboard_too(run, evaluation):
     records, _ = evaluation
-    written = events(run.logdir / "eval")
-    assert {step for tag, step, value in written} == {6}
-    wrong_bits = {tag: value for tag, _, value in written if tag.startswith("wrong_bits")}
-    assert wrong_bits == {
-        f"wrong_bits_per_sequence_at_size/{record['size']}": pytest.approx(
-            record["wrong_bits_per_sequence"], rel=1e-5
-        )
-        for record in records
-    }
-    tags = {tag for tag, _, _ in written}
-    for size in ("2", "5"):
-        assert {f"ntm/read_weightings/size_{size}", f"target_output_error/size_{size}"} <= tags
+    for record in records:
+        written = events(run.logdir / "eval" / f"size_{record['size']}")
+        assert {step for _, step, _ in written} == {6}
+        values = {tag: value for tag, _, value in written}
+        wrong_bits = pytest.approx(record["wrong_bits_per_sequence"], rel=1e-5)
+        assert values["sizes/wrong_bits_per_sequence"] == wrong_bits
+        assert "ntm" in values
 
 
 def test_evaluation_agrees_with_counting_by_hand(run, evaluation):
@@ -330,12 +313,11 @@ def test_every_task_and_model_is_evaluated(other_run, capsys, name, size, column
     _, printed = printed_by(capsys, evaluate, run.settings, run.logdir)
     for column in ["cost bits", "wrong bits", *columns, "share without error"]:
         assert column in printed
-    tags = {tag for tag, _, _ in events(run.logdir / "eval")}
-    assert {f"cost_bits_per_sequence_at_size/{size}", f"share_without_error_at_size/{size}"} <= tags
-    machine = "mann" if name == "mann" else "ntm"
-    assert f"target_output_error/size_{size}" in tags
-    assert "target_output_error" in {tag for tag, _, _ in events(run.logdir / "train")}
-    assert (f"{machine}/read_weightings/size_{size}" in tags) == (name != "lstm")
+    tags = {tag for tag, _, _ in events(run.logdir / "eval" / f"size_{size}")}
+    assert {"sizes/cost_bits_per_sequence", "sizes/share_without_error"} <= tags
+    figure = {"mann": "mann", "lstm": "model"}.get(name, "ntm")
+    assert figure in tags
+    assert figure in {tag for tag, _, _ in events(run.logdir / "train")}
 
 
 def test_characters_are_evaluated_by_instance(other_run, capsys):
@@ -344,8 +326,8 @@ def test_characters_are_evaluated_by_instance(other_run, capsys):
     assert re.search(r"^test: 6 characters of \w+$", printed, re.MULTILINE)
     assert re.search(r"^accuracy at instance 02 +\d\.\d{3}$", printed, re.MULTILINE)
     assert len(re.findall(r"^ +\d +\d  [a-e]{5}  [a-e]{5}", printed, re.MULTILINE)) == 9
-    tags = {tag for tag, _, _ in events(run.logdir / "eval")}
-    assert {"episode/size_9", "mann/read_weightings/size_9", "later_error_at_size/9"} <= tags
+    tags = {tag for tag, _, _ in events(run.logdir / "eval" / "size_9")}
+    assert {"mann", "sizes/later_error"} <= tags
 
 
 def with_drawings(run, folder):
@@ -382,7 +364,7 @@ def test_a_machine_with_more_locations_is_measured_and_the_run_s_record_stays(ru
     records = evaluate(larger, run.logdir, tmp_path / "new" / "folder")
     assert [record["size"] for record in records] == ["5", "20"]
     assert json.loads((tmp_path / "new" / "folder" / "eval.json").read_text()) == records
-    assert events(tmp_path / "new" / "folder" / "eval")
+    assert events(tmp_path / "new" / "folder" / "eval" / "size_20")
     assert evaluate(larger, run.logdir) == records
     assert unchanged(run) == before
 

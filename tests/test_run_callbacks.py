@@ -38,29 +38,31 @@ def test_scalars_are_written_at_training_steps(tmp_path):
     train, validation = events(tmp_path / "train"), events(tmp_path / "validation")
     for log, prefix in ((train, ""), (validation, "val_")):
         for tag in ("loss", "wrong_bits_per_sequence"):
-            written = [(step, float(value)) for name, step, value in log if name == tag]
+            written = [
+                (step, float(value)) for name, step, value in log if name == f"learning/{tag}"
+            ]
             assert [step for step, _ in written] == [2, 4, 6]
             np.testing.assert_allclose([v for _, v in written], history[prefix + tag], rtol=1e-5)
     values = {tag: [float(v) for name, _, v in train if name == tag] for tag, _, _ in train}
-    assert values["sequences_seen"] == [8, 16, 24]
-    assert values["learning_rate"] == pytest.approx([1e-2] * 3)
-    assert len(values["gradient_norm"]) == 3
-    assert min(values["sequences_per_second"]) > 0
+    assert values["training/sequences_seen"] == [8, 16, 24]
+    assert values["training/learning_rate"] == pytest.approx([1e-2] * 3)
+    assert len(values["training/gradient_norm"]) == 3
+    assert min(values["training/sequences_per_second"]) > 0
 
 
-def test_measurements_are_written_every_so_often_and_at_the_end(tmp_path):
+def test_each_size_is_measured_every_so_often_and_at_the_end_into_a_run_of_its_own(tmp_path):
     calls = []
 
     def measure():
         calls.append(1)
-        return {"size/10": len(calls)}
+        return {"10": {"wrong_bits": len(calls)}, "20": {"wrong_bits": 9}}
 
-    fit(make_model(), callbacks.Measurements(str(tmp_path), measure, every=2), epochs=5)
-    assert [(tag, step, int(value)) for tag, step, value in events(tmp_path)] == [
-        ("size/10", 4, 1),
-        ("size/10", 8, 2),
-        ("size/10", 10, 3),
-    ]
+    log = callbacks.SizeLog(str(tmp_path), measure, {"wrong_bits": "How many."}, every=2)
+    fit(make_model(), log, epochs=5)
+    for size, values in (("10", [1, 2, 3]), ("20", [9, 9, 9])):
+        assert [
+            (tag, step, int(value)) for tag, step, value in events(tmp_path / f"size_{size}")
+        ] == [("sizes/wrong_bits", step, value) for step, value in zip((4, 8, 10), values)]
 
 
 @pytest.mark.parametrize("seconds, saves", [(0.0, 4), (3600.0, 2)])

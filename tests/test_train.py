@@ -58,7 +58,7 @@ def test_it_is_evaluated(run):
     assert "train.py: warning: --lstm_units means nothing to --model=ntm.\n" in finished.stderr
     assert "wrong bits per sequence" in finished.stdout
     assert json.loads((logdir / "eval.json").read_text())[0]["size"] == "2"
-    assert {step for _, step, _ in events(logdir / "eval")} == {5}
+    assert {step for _, step, _ in events(logdir / "eval" / "size_2")} == {5}
 
 
 def refusal(finished):

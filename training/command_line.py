@@ -60,7 +60,7 @@ def parse(argv: list[str], introduction: str = "") -> Command:
     """
     values = read(argv, introduction)
     settings = Settings.from_flags(flagfiles.settings_of(values))
-    for name in names_of_groups(*_OF_OTHER_MODELS[settings.model]):
+    for name in flags_of_other_models(settings.model):
         if taken(name, argv[1:])[0] or taken(f"no{name}", argv[1:])[0]:
             warnings.warn(f"--{name} means nothing to --model={settings.model}", stacklevel=2)
     if values.mode == "train":
@@ -71,6 +71,11 @@ def parse(argv: list[str], introduction: str = "") -> Command:
     return Command(
         values.mode, values.logdir, values.overwrite, values.output, values.best, settings
     )
+
+
+def flags_of_other_models(model: str) -> list[str]:
+    """The flags that mean nothing to a model."""
+    return names_of_groups(*_OF_OTHER_MODELS[model])
 
 
 def read(argv: list[str], introduction: str = "") -> flags.FlagValues:

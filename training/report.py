@@ -95,6 +95,11 @@ def share_without_error(record: dict[str, Any]) -> dict[str, float]:
     return {} if count is None else {"share_without_error": count / record["sequences"]}
 
 
+def at_size(record: dict[str, Any]) -> dict[str, float]:
+    """All measures of a record by their names."""
+    return {**measures(record), **share_without_error(record)}
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """The records as lines of text: a row for each measure, a column for each size."""
     rows = [[name, *(str(record[name]) for record in records)] for name in ("size", "sequences")]

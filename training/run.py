@@ -14,17 +14,18 @@ import warnings
 from typing import Any
 
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
 from ntm_keras.keras_compat import keras, training_step
 from training import models, report, run_folder, tensorboard
 from training.callbacks import (
-    Measurements,
     NonFiniteLossError,
     RunCallbacks,
     ScalarLog,
     SignalReceivedError,
+    SizeLog,
     StopOnSignal,
 )
 from training.errors import BadInput, StoppedBySignalError
@@ -162,7 +163,7 @@ def _train(
             is_over = used.stop.is_solved(step)
     if not is_over:
         report.print_beginning(settings, logdir, step)
-        _fit(settings, logdir, trainer, used, _logs(settings, logdir, evaluator))
+        _fit(settings, logdir, trainer, used, _logs(settings, logdir, trainer, evaluator))
     fresh = task.report(settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed)
     with used.averaged(), doing("Measuring on fresh sequences"):
         found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
@@ -200,7 +201,7 @@ def _restore(
         raise BadInput(f"{error}; --overwrite starts from the beginning.") from error
     tensorboard.forget_events_after(logdir, step)
     if not step:
-        tensorboard.write_settings(logdir, settings.as_flags())
+        tensorboard.write_settings(logdir, settings)
     return step
 
 
@@ -277,26 +278,26 @@ def _fit_epochs(
 
 
 def _logs(
-    settings: Settings, logdir: str, evaluator: keras.Model
+    settings: Settings, logdir: str, trainer: keras.Model, evaluator: keras.Model
 ) -> list[keras.callbacks.Callback]:
     """The callbacks that write scalars and images for TensorBoard during training."""
-    train_log, validation_log = (os.path.join(logdir, name) for name in ("train", "validation"))
+    task = settings.made_task
     data = [(size, each.cache()) for size, each in _evaluation_data(settings, _SIZE_SEQUENCES)]
-    (inputs, steps), targets, mask = next(iter(models.with_steps(data[0][1])))
+    example = task.evaluation(task.largest_size, 1, 1, settings.seed)
+    (inputs, steps), targets, mask = next(iter(models.with_steps(example)))
 
-    def at_sizes() -> dict[str, float]:
-        records = [_measure(evaluator, size, each) for size, each in data]
-        return {
-            tag: each for record in records for tag, each in tensorboard.at_size(record).items()
-        }
+    def at_sizes() -> dict[str, dict[str, float]]:
+        return {size: report.at_size(_measure(evaluator, size, each)) for size, each in data}
 
-    def draw(outputs: tf.Tensor) -> dict[str, Any]:
-        return settings.made_task.pictures(inputs, targets, outputs, mask)
+    def plot(outputs: tf.Tensor, trace: Any) -> Figure:
+        title = f"{settings.task_name}, after {training_step(trainer)} training steps"
+        return task.plot(inputs, targets, outputs, mask, trace, title)
 
+    descriptions = tensorboard.descriptions(task)
     return [
-        ScalarLog(logdir, settings.batch_size),
-        Measurements(validation_log, at_sizes, every=10),
-        MachineImages(train_log, (inputs, steps), draw=draw, every=2),
+        ScalarLog(logdir, settings.batch_size, descriptions),
+        SizeLog(logdir, at_sizes, descriptions, every=2),
+        MachineImages(os.path.join(logdir, "train"), (inputs, steps), plot),
     ]
 
 

@@ -33,7 +33,10 @@ _MAY_CHANGE = {
     "omniglot",
 }
 
-_FOLDERS = ("checkpoints", "train", "validation", "eval")
+# The folders of what TensorBoard shows of a training, as patterns.
+LOGS = ("train", "validation", "size_*")
+
+_FOLDERS = ("checkpoints", *LOGS, "eval/size_*", "eval")
 
 
 def is_run(logdir: str) -> bool:
@@ -205,9 +208,9 @@ def clear(logdir: str) -> None:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    for name in _FOLDERS:
-        with contextlib.suppress(OSError):  # It is not there, or something else is in it.
-            (folder / name).rmdir()
+    for path in (path for name in _FOLDERS for path in folder.glob(name)):
+        with contextlib.suppress(OSError):  # Something else is in it.
+            path.rmdir()
 
 
 def kept_steps(logdir: str) -> list[int]:

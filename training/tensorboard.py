@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import pathlib
 import shlex
@@ -13,30 +14,49 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from ntm_keras.callbacks import write_machine_images
-from ntm_keras.callbacks.images import EventLog
+from ntm_keras.callbacks.images import EventLog, write_figures
 from ntm_keras.keras_compat import keras
 from ntm_keras.tracing import trace_model
 from tasks.task import Task
-from training import report
+from training import command_line, report
+from training.callbacks.logs import write_at_size
 from training.errors import BadInput
+from training.run_folder import LOGS
+from training.settings import Settings
 
 
-def write_settings(logdir: str, flags: dict[str, Any]) -> None:
-    """Writes the flags and the command line as text, and the flags as hparams, to compare runs."""
+def write_settings(logdir: str, settings: Settings) -> None:
+    """Writes the flags and the command line as text, and flags as hparams, to compare runs."""
+    flags = settings.as_flags()
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in flags.items()]
     command = shlex.join(["python", *sys.argv])
+    name = os.path.basename(os.path.abspath(logdir))
     with EventLog(logdir).writing():
         tf.summary.text("command line", f"    {command}", step=0)
         tf.summary.text("flags", "\n".join(table), step=0)
-        hparams.hparams({name: "none" if value is None else value for name, value in flags.items()})
+        hparams.hparams(compared(settings), trial_id=name)
 
 
-def at_size(record: dict[str, Any]) -> dict[str, float]:
-    """A record's measures by their tags, `MEASURE_at_size/SIZE`."""
-    found = {**report.measures(record), **report.share_without_error(record)}
-    return {f"{name}_at_size/{record['size']}": value for name, value in found.items()}
+def compared(settings: Settings) -> dict[str, Any]:
+    """The flags by which runs are compared: task, model, seed, and what differs from the defaults.
+
+    Flags that mean nothing to the model are left out.
+    """
+    usual = command_line.flags_of(["train.py", f"--task={settings.task_name}"])
+    others = command_line.flags_of_other_models(settings.model)
+    always = {"task", "model", "seed"}
+    return {
+        name: "none" if value is None else value
+        for name, value in settings.as_flags().items()
+        if name in always or (value != usual.get(name) and name not in others)
+    }
+
+
+def descriptions(task: Task) -> dict[str, str]:
+    """What the loss and the task's measures are, by their names."""
+    named = {"loss": task.loss(), **{measure.name: measure for measure in task.measures()}}
+    return {name: str(inspect.getdoc(type(each))).split("\n")[0] for name, each in named.items()}
 
 
 def write_evaluation(
@@ -48,16 +68,17 @@ def write_evaluation(
     data: list[tuple[str, tf.data.Dataset]],
 ) -> None:
     """Writes the measures, and an example of each size, at the run's last step."""
-    log = EventLog(os.path.join(logdir, "eval"))
     for record, (written, dataset) in zip(records, data):
-        with log.writing():
-            for name, value in at_size(record).items():
-                tf.summary.scalar(name, value, step=step)
+        log = EventLog(os.path.join(logdir, "eval", f"size_{written}"))
+        write_at_size(log, report.at_size(record), descriptions(task), step)
         inputs, targets, mask = next(iter(dataset))
         outputs, traces = trace_model(model, inputs[:1])
-        drawn = task.pictures(inputs, targets, outputs, mask)
+        figures = {
+            name: task.plot(inputs, targets, outputs, mask, trace, f"A sequence of size {written}")
+            for name, trace in (traces or {"model": None}).items()
+        }
         with log.writing():
-            write_machine_images(traces, drawn, step, f"/size_{written}")
+            write_figures(figures, step)
 
 
 def forget_events_after(logdir: str, step: int) -> None:
@@ -66,7 +87,7 @@ def forget_events_after(logdir: str, step: int) -> None:
     Raises:
         BadInput: The files cannot be written.
     """
-    for folder in (pathlib.Path(logdir, name) for name in ("train", "validation")):
+    for folder in (path for name in LOGS for path in pathlib.Path(logdir).glob(name)):
         for unfinished in folder.glob("*.part"):  # Left by a killed process.
             unfinished.unlink()
         for path in folder.glob("events.*"):

@@ -3,12 +3,11 @@
 from ntm_keras.callbacks.averages import SwapAveragedWeights
 from ntm_keras.callbacks.checkpoints import Checkpoints
 from ntm_keras.callbacks.gradients import GuardGradients
-from ntm_keras.callbacks.images import MachineImages, write_machine_images
+from ntm_keras.callbacks.images import MachineImages
 
 __all__ = [
     "Checkpoints",
     "GuardGradients",
     "MachineImages",
     "SwapAveragedWeights",
-    "write_machine_images",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 
 from ntm_keras import pictures, validation
 from ntm_keras.keras_compat import keras, training_step
 from ntm_keras.tracing import trace_model
 
-# A dict from name to picture and description.
-Pictures = dict[str, tuple[np.ndarray, str]]
+_DESCRIPTION = (
+    "What the machine does with one sequence. Time goes from left to right in all panels."
+)
 
 
 class EventLog:
@@ -66,20 +69,28 @@ def reason(error: tf.errors.OpError) -> str:
 
 
 class EveryFewEpochs(keras.callbacks.Callback):
-    """Calls `_run` after every `every` epochs and after training, once for a training step."""
+    """Calls `_run` after every `every` epochs and after training, once for a training step.
 
-    def __init__(self, log_dir: str | os.PathLike, every: int):
+    Without `every`, it calls it ever more rarely: about twice until the epochs have doubled.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike, every: int | None):
         super().__init__()
         self._log_dir = log_dir
-        self._every = validation.integer("every", every, at_least=1)
+        self._every = None if every is None else validation.integer("every", every, at_least=1)
         self._done_at = -1
 
     def on_train_begin(self, logs=None):
         self._log = EventLog(self._log_dir)
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self._every == 0:
+        if self._is_due(epoch + 1):
             self.on_train_end()
+
+    def _is_due(self, epochs: int) -> bool:
+        if self._every:
+            return epochs % self._every == 0
+        return epochs == 1 or int(2 * math.log2(epochs)) > int(2 * math.log2(epochs - 1))
 
     def on_train_end(self, logs=None):
         step = training_step(self.model)
@@ -92,39 +103,44 @@ class EveryFewEpochs(keras.callbacks.Callback):
 
 
 class MachineImages(EveryFewEpochs):
-    """Draws for TensorBoard what the machine does with one example, over training.
+    """Draws for TensorBoard what the machine does with one sequence, over training.
 
-    It draws every layer of the model whose cell is a `MemoryCell`, such as an `NTM`: the read and
-    the write weightings (locations down, time across, as in the paper's figure 6; several heads
-    side by side), the read and the add vectors (time across), and the memory after the last step
-    (locations down), as far as the cell's trace has them. It also writes the pictures that `draw`
-    returns.
+    It draws a figure for every layer of the model whose cell is a `MemoryCell`, such as an `NTM`.
+    The figure has the layer's name.
 
     Args:
         log_dir: Where to write.
         inputs: A batch of inputs of the model; its first sequence is drawn.
-        draw: Called with the model's outputs, a batch of one. Returns a dict from name to a pair: a
-            `(height, width, 3)` array of uint8 and a description, such as
-            `{"answers": (pictures.draw_answers(targets, outputs), pictures.ANSWERS)}`.
-        every: Draw after every `every` epochs, and when training ends.
+        plot: Called with the model's outputs, a batch of one, and a layer's trace; returns the
+            figure. Of a model without such a layer, it is called with None for the trace. By
+            default `pictures.plot_trace` draws the trace, and the inputs where they are as long.
+        every: Draw after every `every` epochs, and when training ends. By default ever more
+            rarely: after 1, 2, 3, 4, 6, 8, 12, 16, .. epochs.
 
     Raises:
-        ValueError: `every` is not a positive integer, `draw` is not a function, or `inputs` is not
+        ValueError: `every` is not a positive integer, `plot` is not a function, or `inputs` is not
             a batch of arrays. At the first drawing: the model has no layer whose cell is a
-            `MemoryCell`, and `draw` is not given; a trace has nothing that can be drawn; or a
+            `MemoryCell`, and `plot` is not given; a trace has nothing that can be drawn; or a
             recurrent layer is stateful.
+
+    Examples:
+        >>> watch = callbacks.MachineImages(
+        ...     "runs/mine",
+        ...     inputs,
+        ...     plot=lambda outputs, trace: pictures.plot_trace(trace, inputs, targets, outputs),
+        ... )  # doctest: +SKIP
     """
 
     def __init__(
         self,
         log_dir: str | os.PathLike,
         inputs: Any,
-        draw: Callable[[Any], Pictures] | None = None,
-        every: int = 1,
+        plot: Callable[[Any, Any], Figure] | None = None,
+        every: int | None = None,
     ):
         super().__init__(log_dir, every)
         self._inputs = tf.nest.map_structure(_first, inputs)
-        self._draw = None if draw is None else validation.function("draw", draw)
+        self._plot = None if plot is None else validation.function("plot", plot)
         self._trace: Any = None
 
     def on_train_begin(self, logs=None):
@@ -133,15 +149,24 @@ class MachineImages(EveryFewEpochs):
 
     def _run(self, step: int) -> None:
         outputs, traces = self._trace(self._inputs)
-        if not traces and not self._draw:
+        if not traces and not self._plot:
             raise ValueError(
-                "The model must call a layer whose cell is a MemoryCell, such as an NTM, or `draw`"
+                "The model must call a layer whose cell is a MemoryCell, such as an NTM, or `plot`"
                 " must be given: otherwise there is nothing to draw. Received:"
                 f" model={self.model.name!r}"
             )
-        drawn = self._draw(outputs) if self._draw else {}
+        plot = self._plot or self._plot_alone
+        figures = {
+            name: plot(outputs, trace) for name, trace in (traces or {"model": None}).items()
+        }
         with self._log.writing():
-            write_machine_images(traces, drawn, step)
+            write_figures(figures, step)
+
+    def _plot_alone(self, outputs: Any, trace: Any) -> Figure:
+        steps = pictures.trace_panels(trace)[0].values.shape[1]
+        shape = tuple(getattr(self._inputs, "shape", ()))
+        are_as_long = len(shape) == 3 and shape[1] == steps
+        return pictures.plot_trace(trace, self._inputs if are_as_long else None)
 
 
 def _first(batch: Any) -> tf.Tensor:
@@ -154,21 +179,8 @@ def _first(batch: Any) -> tf.Tensor:
     return tf.convert_to_tensor(batch[:1])
 
 
-def write_machine_images(
-    traces: dict[str, Any], drawn: Pictures, step: int = 0, suffix: str = ""
-) -> None:
-    """Writes the pictures of `MachineImages` once, with the default summary writer.
-
-    Args:
-        traces: The traces that `trace_model` returned.
-        drawn: More pictures, as the argument `draw` of `MachineImages` returns them.
-        step: The step of the summaries.
-        suffix: Added at the end of the summaries' tags.
-    """
-    trace_pictures = {
-        f"{layer_name}/{name}": (picture, pictures.DESCRIPTIONS[name])
-        for layer_name, layer_trace in traces.items()
-        for name, picture in pictures.draw_trace(layer_trace).items()
-    }
-    for tag, (picture, description) in {**trace_pictures, **drawn}.items():
-        tf.summary.image(tag + suffix, picture[np.newaxis], step=step, description=description)
+def write_figures(figures: dict[str, Figure], step: int) -> None:
+    """Writes figures by their tags, with the default summary writer."""
+    for tag, figure in figures.items():
+        image = pictures.as_image(figure)[np.newaxis]
+        tf.summary.image(tag, image, step=step, description=_DESCRIPTION)

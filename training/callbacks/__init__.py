@@ -11,20 +11,20 @@ from training.callbacks.ends import (
     StopWhenSolved,
 )
 from training.callbacks.growing import GrowMemory
-from training.callbacks.logs import Measurements, ScalarLog
+from training.callbacks.logs import ScalarLog, SizeLog
 from training.callbacks.run_callbacks import RunCallbacks
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 
 __all__ = [
     "TEST_PARTS",
     "GrowMemory",
-    "Measurements",
     "NonFiniteLossError",
     "RunCallbacks",
     "RunTime",
     "SaveBest",
     "SaveLatest",
     "ScalarLog",
+    "SizeLog",
     "SignalReceivedError",
     "StopAfter",
     "StopOnSignal",

@@ -1,18 +1,28 @@
 """Numbers over training, for TensorBoard.
 
-The step axis counts training steps, so that runs with different epochs can be compared.
+The step axis counts training steps, so that runs with different epochs can be compared. Tags begin
+with a group. TensorBoard sorts groups by name: `learning`, `sizes`, `training`.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from ntm_keras.callbacks.images import EventLog, EveryFewEpochs
 from ntm_keras.keras_compat import keras, training_step
+
+# What is not a measure of the task.
+_TRAINING = {
+    "learning_rate": "The optimizer's learning rate.",
+    "sequences_seen": "How many sequences the machine was trained on so far.",
+    "sequences_per_second": "Speed of the training steps, without validations.",
+    "gradient_norm": "The gradient's norm in the last step, before clipping.",
+    "gradients_left_out": "How many gradients were left out so far, as they were not finite.",
+}
 
 
 class ScalarLog(keras.callbacks.Callback):
@@ -25,12 +35,16 @@ class ScalarLog(keras.callbacks.Callback):
         log_dir: The run's folder; training is written to its folder `train`, validation to
             `validation`.
         batch_size: Sequences of a batch.
+        descriptions: What the task's measures are, by their names.
     """
 
-    def __init__(self, log_dir: str, batch_size: int):
+    def __init__(
+        self, log_dir: str, batch_size: int, descriptions: Mapping[str, str] | None = None
+    ):
         super().__init__()
         self.batch_size = batch_size
         self._log_dir = log_dir
+        self._descriptions = {**(descriptions or {}), **_TRAINING}
 
     def on_train_begin(self, logs=None):
         self._logs = {
@@ -47,7 +61,7 @@ class ScalarLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         step, logs = training_step(self.model), logs or {}
         trained = (step - self._start_step) * self.batch_size
-        train = {tag: value for tag, value in logs.items() if not tag.startswith("val_")}
+        train = {name: value for name, value in logs.items() if not name.startswith("val_")}
         train["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
         train["sequences_seen"] = step * self.batch_size
         if self._stop > self._start:
@@ -55,31 +69,56 @@ class ScalarLog(keras.callbacks.Callback):
         self._write("train", train, step)
         self._write(
             "validation",
-            {tag[4:]: value for tag, value in logs.items() if tag.startswith("val_")},
+            {name[4:]: value for name, value in logs.items() if name.startswith("val_")},
             step,
         )
 
     def _write(self, run: str, scalars: dict[str, float], step: int) -> None:
         with self._logs[run].writing():
-            for tag, value in scalars.items():
-                tf.summary.scalar(tag, value, step=step)
+            for name, value in scalars.items():
+                group = "training" if name in _TRAINING else "learning"
+                description = self._descriptions.get(name)
+                tf.summary.scalar(f"{group}/{name}", value, step=step, description=description)
 
 
-class Measurements(EveryFewEpochs):
-    """Writes the scalars that a function measures for TensorBoard, every few epochs.
+class SizeLog(EveryFewEpochs):
+    """Writes measures at several sizes for TensorBoard, every few epochs.
+
+    Each size is a run of its own: the sizes are lines of one chart.
 
     Args:
-        log_dir: Where to write.
-        measure: Returns a dict from tag to scalar.
+        log_dir: The run's folder; a size is written to its folder `size_SIZE`.
+        measure: Returns a dict from size to a dict from measure to number.
+        descriptions: What the measures are, by their names.
         every: Measure after every `every` epochs, and when training ends.
     """
 
-    def __init__(self, log_dir: str, measure: Callable[[], dict[str, float]], every: int = 1):
+    def __init__(
+        self,
+        log_dir: str,
+        measure: Callable[[], Mapping[str, Mapping[str, float]]],
+        descriptions: Mapping[str, str],
+        every: int = 1,
+    ):
         super().__init__(log_dir, every)
         self._measure = measure
+        self._descriptions = descriptions
+        self._logs: dict[str, EventLog] = {}
+
+    def on_train_begin(self, logs=None):
+        self._logs = {}
 
     def _run(self, step: int) -> None:
-        measured = self._measure()
-        with self._log.writing():
-            for tag, value in measured.items():
-                tf.summary.scalar(tag, value, step=step)
+        for size, measures in self._measure().items():
+            folder = os.path.join(self._log_dir, f"size_{size}")
+            log = self._logs.setdefault(size, EventLog(folder))
+            write_at_size(log, measures, self._descriptions, step)
+
+
+def write_at_size(
+    log: EventLog, measures: Mapping[str, float], descriptions: Mapping[str, str], step: int
+) -> None:
+    """Writes the measures at one size."""
+    with log.writing():
+        for name, value in measures.items():
+            tf.summary.scalar(f"sizes/{name}", value, step=step, description=descriptions.get(name))
