@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 _USED = 0.1
 
 # Inches.
-_WIDTH, _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 9.0, 0.75, 0.9, 0.35, 0.34, 0.5
+_WIDTH, _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 7.4, 0.8, 0.9, 0.4, 0.38, 0.55
 _ROW, _LEAST, _MOST, _WEIGHTINGS, _VECTORS = 0.08, 0.5, 1.6, 1.8, 1.2
 
 _NO_ANSWER = "#d9d9d9"
@@ -239,7 +239,7 @@ def plot_panels(panels: Sequence[Panel], steps: int, title: str = "") -> Figure:
         _explain_colours(panel, image, figure.add_axes(beside))
         floor -= _BETWEEN
     axes.tick_params(labelbottom=True)
-    axes.set_xlabel("step", fontsize=8)
+    axes.set_xlabel("step", fontsize=9)
     return figure
 
 
@@ -256,10 +256,11 @@ def draw_panel(panel: Panel, axes: Axes, columns: int) -> AxesImage:
         interpolation="nearest" if rows <= axes.get_window_extent().height else "antialiased",
     )
     axes.set_facecolor(_NO_ANSWER)
-    axes.set_title(panel.title, loc="left", fontsize=9, pad=3)
-    axes.set_ylabel(panel.rows, fontsize=8)
-    axes.tick_params(labelsize=7, length=2)
-    ticks = panel.ticks or {row: str(row) for row in some_rows(rows)}
+    axes.set_title(panel.title, loc="left", fontsize=10, pad=3)
+    axes.set_ylabel(panel.rows, fontsize=9)
+    axes.tick_params(labelsize=8, length=2)
+    numbers = {row: str(row) for row in some_rows(rows)}
+    ticks = numbers if panel.ticks is None else panel.ticks
     axes.set_yticks(list(ticks), list(ticks.values()))
     return image
 
@@ -273,7 +274,7 @@ def _explain_colours(panel: Panel, image: AxesImage, axes: Axes) -> None:
         axes.set_yticks(range(len(panel.legend)), list(panel.legend))
         axes.yaxis.tick_right()
         axes.set_xticks([])
-    axes.tick_params(labelsize=7, length=2)
+    axes.tick_params(labelsize=8, length=2)
 
 
 def as_image(figure: Figure) -> np.ndarray:

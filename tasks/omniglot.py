@@ -239,7 +239,7 @@ class Omniglot(Task):
         images = np.reshape(inputs[0, :, : _SIDE * _SIDE], [-1, _SIDE, _SIDE])
         chances = tf.reshape(tf.nn.softmax(letters(logits[:1], self._places)), logits[0].shape)
         panels = [
-            Panel("Drawings", np.concatenate(images, axis=1), "pixel"),
+            Panel("Drawings", np.concatenate(images, axis=1), "", ticks={}, height=0.3),
             Panel("Labels, which the machine sees one step later", targets[0].numpy().T, "label"),
             *([] if trace is None else trace_panels(trace)),
             Panel("Answers: the probability of each label", chances.numpy().T, "label"),

@@ -1,0 +1,49 @@
+"""Trains the machines in pretrained/, with the tasks' own settings, and measures them.
+
+  python benchmarks/pretrain.py --tasks=copy,associative_recall
+  python benchmarks/pretrain.py --tasks=omniglot -- --omniglot=FOLDER
+
+Arguments after `--` go to train.py. Use the oldest Keras that the project supports: newer ones read
+what it writes. What was stopped continues, in FOLDER/TASK.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from absl import app, flags
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list("tasks", ["copy"], "What to learn, separated by commas.")
+flags.DEFINE_string("folder", "runs/pretrained", "Where the runs are.")
+
+_KEPT = ("flags.cfg", "data_names.json", "model.keras", "result.json", "eval.json")
+
+
+def make(task: str, run: pathlib.Path, settings: list[str]) -> None:
+    """Trains and measures a machine, and puts it into pretrained/."""
+    train = [sys.executable, str(ROOT / "train.py"), f"--logdir={run}"]
+    if not (run / "result.json").exists():
+        subprocess.run([*train, f"--task={task}", *settings], check=True)
+    subprocess.run([*train, "--mode=eval"], check=True)
+    for name in _KEPT:
+        if (run / name).exists():
+            shutil.copy(run / name, ROOT / "pretrained" / task)
+
+
+def main(argv: list[str]) -> None:
+    for task in FLAGS.tasks:
+        make(task, pathlib.Path(FLAGS.folder) / task, argv[1:])
+
+
+if __name__ == "__main__":
+    try:
+        app.run(main)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"pretrain.py: {error}")
