@@ -9,10 +9,12 @@ what it writes. What was stopped continues, in FOLDER/TASK.
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import subprocess
 import sys
+import zipfile
 
 from absl import app, flags
 
@@ -32,9 +34,28 @@ def make(task: str, run: pathlib.Path, settings: list[str]) -> None:
     if not (run / "result.json").exists():
         subprocess.run([*train, f"--task={task}", *settings], check=True)
     subprocess.run([*train, "--mode=eval"], check=True)
+    kept = ROOT / "pretrained" / task
     for name in _KEPT:
         if (run / name).exists():
-            shutil.copy(run / name, ROOT / "pretrained" / task)
+            shutil.copy(run / name, kept)
+    name_single_input(kept / "model.keras")
+
+
+def name_single_input(path: pathlib.Path) -> None:
+    """Gives a model with one input the form that all versions of Keras read without a warning.
+
+    Keras 3.8 writes `[[name, 0, 0]]`. Then a newer one warns where it is called with a tensor.
+    """
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    model = json.loads(parts["config.json"])
+    for layers in ("input_layers", "output_layers"):
+        if isinstance(model["config"][layers][0], list):
+            (model["config"][layers],) = model["config"][layers]
+    parts["config.json"] = json.dumps(model).encode()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in parts.items():
+            file.writestr(name, content)
 
 
 def main(argv: list[str]) -> None:

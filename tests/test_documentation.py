@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 
 import pytest
 from runs import flags_of
@@ -16,7 +17,7 @@ from ntm_keras import callbacks
 from ntm_keras.keras_compat import IS_KERAS_2
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(language):
@@ -51,12 +52,13 @@ RUN = [pytest.param(page, code, id=last_line(code)) for page, code in runnable()
 QUOTED = [
     pytest.param(title, code, id=last_line(code)) for _, title, code in blocks("python") if title
 ]
+DRAWN = [pytest.param(title, code, id=title) for _, title, code in blocks("text") if title]
 SHELL = "".join(code for _, _, code in blocks("bash"))
 
 
 def commands():
     """The command lines of train.py, but for those that need a shell's variables or a run."""
-    found = re.findall(r"train\.py[^&;|\n]*", SHELL)
+    found = re.findall(r"\btrain\.py[^&;|\n]*", SHELL)
     return [shlex.split(each) for each in found if "$" not in each and "--mode=eval" not in each]
 
 
@@ -67,6 +69,7 @@ def test_there_are_blocks_to_try():
 @pytest.mark.parametrize("page, code", RUN)
 def test_python_blocks_run(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
     names = {"__name__": "documentation"}
     exec(code, names)
     if page == "own_task.md":
@@ -80,6 +83,11 @@ def test_python_blocks_run(page, code, tmp_path, monkeypatch):
 @pytest.mark.parametrize("file, code", QUOTED)
 def test_code_that_is_quoted_is_in_its_file(file, code):
     assert code in (ROOT / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("file, drawing", DRAWN)
+def test_drawings_of_sequences_are_those_of_the_task(file, drawing):
+    assert textwrap.indent(drawing, "    ") in (ROOT / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -103,8 +111,8 @@ def test_benchmarks_have_the_flags_that_are_given_to_them(command):
 def test_links_and_pictures_lead_to_files(page):
     for name in re.findall(r"\]\(([\w./]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / name).exists(), name
-        if name.endswith(".png"):
-            assert (page.parent / name).read_bytes().startswith(b"\x89PNG"), name
+        if name.endswith((".png", ".gif")):
+            assert (page.parent / name).read_bytes().startswith((b"\x89PNG", b"GIF8")), name
 
 
 def test_the_site_builds_without_a_warning(tmp_path):

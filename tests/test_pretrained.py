@@ -7,6 +7,7 @@ import warnings
 import zipfile
 
 import little_omniglot
+import numpy as np
 import pytest
 import tensorflow as tf
 from runs import ROOT, flags_of
@@ -51,8 +52,11 @@ def test_they_take_a_batch_without_a_warning(name):
     model = keras.models.load_model(str(ROOT / "pretrained" / name / "model.keras"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        outputs = model(tf.zeros([2, 3, model.input_shape[-1]]))
-    assert outputs.shape[:2] == (2, 3)
+        for batch in (
+            tf.zeros([2, 3, model.input_shape[-1]]),
+            np.zeros([2, 3, model.input_shape[-1]]),
+        ):
+            assert model(batch).shape[:2] == (2, 3)
 
 
 @of_keras_3

@@ -1,0 +1,14 @@
+"""A hook of the site: equations between lines of $$ become MathML, which browsers can show."""
+
+import re
+
+from latex2mathml.converter import convert
+
+
+def on_page_markdown(markdown, **_):
+    return re.sub(
+        r"^\$\$\n(.*?)\n\$\$$",
+        lambda found: convert(found[1], display="block"),
+        markdown,
+        flags=re.MULTILINE | re.DOTALL,
+    )
