@@ -284,7 +284,7 @@ def test_evaluation_is_shown_in_tensorboard_too(run, evaluation):
         values = {tag: value for tag, _, value in written}
         wrong_bits = pytest.approx(record["wrong_bits_per_sequence"], rel=1e-5)
         assert values["sizes/wrong_bits_per_sequence"] == wrong_bits
-        assert "ntm" in values
+        assert "ntm_at_sizes" in values
 
 
 def test_evaluation_agrees_with_counting_by_hand(run, evaluation):
@@ -316,7 +316,7 @@ def test_every_task_and_model_is_evaluated(other_run, capsys, name, size, column
     tags = {tag for tag, _, _ in events(run.logdir / "eval" / f"size_{size}")}
     assert {"sizes/cost_bits_per_sequence", "sizes/share_without_error"} <= tags
     figure = {"mann": "mann", "lstm": "model"}.get(name, "ntm")
-    assert figure in tags
+    assert f"{figure}_at_sizes" in tags
     assert figure in {tag for tag, _, _ in events(run.logdir / "train")}
 
 
@@ -327,7 +327,7 @@ def test_characters_are_evaluated_by_instance(other_run, capsys):
     assert re.search(r"^accuracy at instance 02 +\d\.\d{3}$", printed, re.MULTILINE)
     assert len(re.findall(r"^ +\d +\d  [a-e]{5}  [a-e]{5}", printed, re.MULTILINE)) == 9
     tags = {tag for tag, _, _ in events(run.logdir / "eval" / "size_9")}
-    assert {"mann", "sizes/later_error"} <= tags
+    assert {"mann_at_sizes", "sizes/later_error"} <= tags
 
 
 def with_drawings(run, folder):

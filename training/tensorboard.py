@@ -74,7 +74,9 @@ def write_evaluation(
         inputs, targets, mask = next(iter(dataset))
         outputs, traces = trace_model(model, inputs[:1])
         figures = {
-            name: task.plot(inputs, targets, outputs, mask, trace, f"A sequence of size {written}")
+            f"{name}_at_sizes": task.plot(
+                inputs, targets, outputs, mask, trace, f"A sequence of size {written}"
+            )
             for name, trace in (traces or {"model": None}).items()
         }
         with log.writing():
