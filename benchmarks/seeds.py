@@ -114,6 +114,9 @@ def table(lines: list[dict[str, Any]]) -> str:
     rows.append(["solved", *("yes" if line["solved"] else "no" for line in lines), "", ""])
     for name in ("steps", "sequences", "seconds"):
         rows.append(row(name, [line[name] for line in lines], ",.0f"))
+    learned = [sequences_to_learn(line) for line in lines]
+    if all(learned):
+        rows.append(row("sequences until cost < 1 bit", learned, ",.0f"))
     rows += rows_of("trained sizes", lines)
     for records in zip(*(line["sizes"] for line in lines)):
         rows += rows_of(records[0]["size"], records)
@@ -123,6 +126,14 @@ def table(lines: list[dict[str, Any]]) -> str:
         markdown([[cells[0], *cells[start:end]] for cells in rows])
         for start, end in zip(starts, ends)
     )
+
+
+def sequences_to_learn(line: dict[str, Any]) -> int | None:
+    """How many sequences a run needed until its cost in a validation was below 1 bit."""
+    measured = line["validations"]
+    costs = measured.get("cost_bits_per_sequence", [])
+    steps = (step for step, cost in zip(measured["steps"], costs) if cost < 1)
+    return next((step * line["sequences"] // line["steps"] for step in steps), None)
 
 
 def markdown(rows: list[list[str]]) -> str:

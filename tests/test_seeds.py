@@ -59,14 +59,15 @@ def test_the_table_has_a_column_for_every_seed_their_median_and_the_worst(tmp_pa
             "steps": 1000 * steps,
             "sequences": 16000 * steps,
             "seconds": 60.0,
-            "wrong_bits_per_sequence": 0.5,
+            "cost_bits_per_sequence": 0.5,
             "flags": {},
         }
         (run / "result.json").write_text(json.dumps(result))
         sizes = [{"size": "20", "wrong_bits_per_sequence": steps / 8}]
         (run / "eval.json").write_text(json.dumps(sizes))
         with tf.summary.create_file_writer(str(run / "validation")).as_default():
-            tf.summary.scalar("wrong_bits_per_sequence", 0.25, step=1000 * steps)
+            for step, cost in ((400, 9.0), (500 * steps, 0.5)):
+                tf.summary.scalar("learning/cost_bits_per_sequence", cost, step=step)
     defaults = tmp_path / "defaults.cfg"
     defaults.write_text("")
     table, commands = run_seeds(f"--flagfile={defaults}", seeds_to_measure=range(3))
@@ -77,14 +78,15 @@ def test_the_table_has_a_column_for_every_seed_their_median_and_the_worst(tmp_pa
         "| steps | 1,000 | 4,000 | 2,000 | 2,000 | 4,000 |",
         "| sequences | 16,000 | 64,000 | 32,000 | 32,000 | 64,000 |",
         "| seconds | 60 | 60 | 60 | 60 | 60 |",
-        "| trained sizes: wrong bits | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |",
+        "| sequences until cost < 1 bit | 8,000 | 32,000 | 16,000 | 16,000 | 32,000 |",
+        "| trained sizes: cost bits | 0.500 | 0.500 | 0.500 | 0.500 | 0.500 |",
         "| 20: wrong bits | 0.125 | 0.500 | 0.250 | 0.250 | 0.500 |",
     ]
     assert not commands
     lines = (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines()
     assert json.loads(lines[1])["validations"] == {
-        "steps": [4000],
-        "wrong_bits_per_sequence": [0.25],
+        "steps": [400, 2000],
+        "cost_bits_per_sequence": [9.0, 0.5],
     }
     last_two, _ = run_seeds(f"--flagfile={defaults}", seeds_to_measure=range(1, 3))
     assert last_two.startswith("| seed | 1 | 2 | median | worst |\n")
@@ -96,6 +98,7 @@ def test_the_table_has_a_column_for_every_seed_their_median_and_the_worst(tmp_pa
 def test_many_seeds_stand_in_several_tables():
     record = {"size": "2", "wrong_bits_per_sequence": 0.5}
     line = {"solved": True, "steps": 3, "sequences": 12, "seconds": 1.0, "sizes": [record]}
+    line["validations"] = {"steps": [3]}
     table = benchmark("seeds").table([{"seed": seed, **line} for seed in range(100, 112)])
     heads = [rows.splitlines()[0] for rows in table.split("\n\n")]
     assert heads[0] == f"| seed | {' | '.join(map(str, range(100, 110)))} |"
