@@ -58,7 +58,7 @@ def by_location_biases(
     content = np.zeros(memory_vector_dim + 1)
     stay, go_on, *_ = np.eye(2 * shift_range + 1)  # See `addressing.shift`.
     # The numbers for key and key strength, gate, shift and sharpening.
-    read_head = [*content, -1.0, *(1.0 * stay), 1.0]
+    read_head = [*content, -1.0, *(2.0 * stay), 1.0]
     write_head = [*content, -2.0, *(3.0 * go_on), 2.0]
     writing = np.zeros(2 * memory_vector_dim * write_head_num)
     return np.concatenate([*[read_head] * read_head_num, *[write_head] * write_head_num, writing])
