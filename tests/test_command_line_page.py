@@ -52,7 +52,7 @@ Each task has its own limits.
 
 def test_the_page_has_all_flags():
     assert PAGE.read_text(encoding="utf-8") == page(), (
-        "python tests/test_command_line_page.py writes it"
+        "PYTHONPATH=. python tests/test_command_line_page.py writes it"
     )
 
 
