@@ -71,7 +71,7 @@ def draw(
     except ValueError as error:
         raise ValueError(f"--logdir={run}: {error}") from error
     try:
-        meant = task.largest_size if size is None else task.sizes(size)[0][1]
+        meant = task.largest_size if size is None else task.parse_size(size)
     except ValueError as error:
         raise ValueError(f"--size={size}: {error}") from error
     inputs, targets, mask = next(iter(task.evaluation(meant, 1, 1, seed)))
@@ -79,6 +79,8 @@ def draw(
     if not traces:
         raise ValueError(f"--logdir={run} holds no machine with a memory.")
     (trace,) = traces.values()
+    if moves and type(task).plot is not Task.plot:
+        raise ValueError(f"--logdir={run}: only tasks with bits have a moving picture.")
     if moves:
         return animate_trace(trace, inputs, tf.sigmoid(logits), mask)
     return task.plot(inputs, targets, logits, mask, trace)

@@ -4,7 +4,7 @@
   python benchmarks/pretrain.py --tasks=omniglot -- --omniglot=FOLDER
 
 Arguments after `--` go to train.py. Use the oldest Keras that the project supports: newer ones read
-what it writes. What was stopped continues, in FOLDER/TASK.
+what it writes. A run in FOLDER/TASK that was stopped continues; one with other settings is refused.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _KEPT = ("flags.cfg", "data_names.json", "model.keras", "result.json", "eval.jso
 def make(task: str, run: pathlib.Path, settings: list[str]) -> None:
     """Trains and measures a machine, and puts it into pretrained/."""
     train = [sys.executable, str(ROOT / "train.py"), f"--logdir={run}"]
-    if not (run / "result.json").exists():
-        subprocess.run([*train, f"--task={task}", *settings], check=True)
+    subprocess.run([*train, f"--task={task}", *settings], check=True)
     subprocess.run([*train, "--mode=eval"], check=True)
     kept = ROOT / "pretrained" / task
+    kept.mkdir(exist_ok=True)
     for name in _KEPT:
         if (run / name).exists():
             shutil.copy(run / name, kept)
@@ -60,7 +60,7 @@ def name_single_input(path: pathlib.Path) -> None:
 
 def main(argv: list[str]) -> None:
     for task in FLAGS.tasks:
-        make(task, pathlib.Path(FLAGS.folder) / task, argv[1:])
+        make(task, pathlib.Path(FLAGS.folder).expanduser() / task, argv[1:])
 
 
 if __name__ == "__main__":

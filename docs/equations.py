@@ -5,7 +5,8 @@ import re
 from latex2mathml.converter import convert
 
 
-def on_page_markdown(markdown, **_):
+def on_page_markdown(markdown: str, **_) -> str:
+    """mkdocs calls this with the text of every page."""
     return re.sub(
         r"^\$\$\n(.*?)\n\$\$$",
         lambda found: convert(found[1], display="block"),

@@ -3,8 +3,8 @@
   python examples/watch_memory.py
   tensorboard --logdir runs/watch_memory
 
-The model predicts the next value of a wave. TensorBoard's Images show what the machine is shown,
-what it writes and where, and where it reads and what.
+The model predicts the next value of a wave. TensorBoard's Images show what the machine writes and
+where, and where it reads and what.
 """
 
 import numpy as np

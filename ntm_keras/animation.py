@@ -27,7 +27,8 @@ def animate_trace(
 
     Above, inputs and outputs up to the current step. Below, the memory after the step, with the
     weightings of the write heads on its left and those of the read heads on its right. Of the
-    memory, the locations that the heads use are shown. Of a batch, the first sequence is shown.
+    memory, the locations that the heads use are shown, with colours from -1 to 1. Of a batch, the
+    first sequence is shown.
 
     Args:
         trace: What `trace` returned, with `memory`, `write_weightings` and `read_weightings`.
@@ -56,18 +57,11 @@ def animate_trace(
                 f"A trace that is animated must have the field `{field}`."
                 f" Received: a `{type(trace).__name__}`"
             )
-    steps = np.shape(trace.memory)[1]
-    before, after = sequence_panels(steps, inputs, None, outputs, mask)
     figure = Figure(figsize=(7.2, 5.4))
     FigureCanvasAgg(figure)
-    covers = []
-    for panel, place in zip([*before, *after], _SEQUENCES, strict=True):
-        axes = figure.add_axes(place)
-        draw_panel(panel, axes, steps)
-        axes.tick_params(labelbottom=False)
-        cover = Rectangle((0, -0.5), steps, len(panel.values), color="white")
-        axes.add_patch(cover)
-        covers.append(cover)
+    steps = np.shape(trace.memory)[1]
+    before, after = sequence_panels(steps, inputs, None, outputs, mask)
+    covers = _draw_sequences([*before, *after], steps, figure)
     moving = []
     for (panel, over_time), place in zip(_panels_below(trace), _BELOW, strict=True):
         axes = figure.add_axes(place)
@@ -84,12 +78,25 @@ def animate_trace(
     return FuncAnimation(figure, show, frames=steps, interval=interval)
 
 
+def _draw_sequences(panels: list[Panel], steps: int, figure: Figure) -> list[Rectangle]:
+    """Draws the panels above, and on each a rectangle that hides the steps to come."""
+    covers = []
+    for panel, place in zip(panels, _SEQUENCES):
+        axes = figure.add_axes(place)
+        draw_panel(panel, axes, steps)
+        axes.tick_params(labelbottom=False)
+        cover = Rectangle((0, -0.5), steps, len(panel.values), color="white")
+        axes.add_patch(cover)
+        covers.append(cover)
+    return covers
+
+
 def _panels_below(trace: Any) -> Iterator[tuple[Panel, np.ndarray]]:
     """Write weightings, memory and read weightings: after the first step, and after each."""
     shown = used_locations(trace)
     ticks = {row: str(shown[row]) for row in some_rows(len(shown))}
     for title, field in zip(("Write", "Memory", "Read"), _FIELDS, strict=True):
-        values = np.asarray(getattr(trace, field))[0]
+        values = np.asarray(getattr(trace, field)[0], np.float64)
         if field != "memory":
             values = np.swapaxes(values, 1, 2)
         values = values[:, shown]

@@ -14,9 +14,15 @@ from matplotlib.image import AxesImage
 # A location is shown if a head once gives it more weight than this, or if it lies between such.
 _USED = 0.1
 
-# Inches.
+# Inches: the figure's width and margins, a row's height, and the heights of panels.
 _WIDTH, _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 7.4, 0.8, 0.9, 0.4, 0.38, 0.55
-_ROW, _LEAST, _MOST, _WEIGHTINGS, _VECTORS = 0.08, 0.5, 1.6, 1.8, 1.2
+_ROW_HEIGHT, _LEAST_HEIGHT, _MOST_HEIGHT, _WEIGHTING_HEIGHT, _VECTOR_HEIGHT = (
+    0.08,
+    0.5,
+    1.6,
+    1.8,
+    1.2,
+)
 
 _NO_ANSWER = "#d9d9d9"
 
@@ -68,14 +74,15 @@ def plot_trace(
         trace: What `trace` returned; None for a model without a memory. The trace of another
             machine may lack some of the fields `add_vector`, `write_weightings`,
             `read_weightings` and `read_vectors`.
-        inputs: `(batch, time, features)`.
+        inputs: `(batch, time, features)`, in the order in which the machine processes them.
         targets: `(batch, time, bits)`, 0 or 1, for the error. They need `outputs`.
         outputs: `(batch, time, bits)`, the probability of a 1: the sigmoid of a layer's outputs.
         mask: `(batch, time)`, 0 in the steps without an answer. Outputs and error are grey there.
         title: The figure's title.
 
     Returns:
-        The figure. A notebook shows it, and `figure.savefig("machine.png")` writes it.
+        The figure. A notebook shows it after `%matplotlib inline`; `figure.savefig("machine.png")`
+        writes it.
 
     Raises:
         ValueError: The trace has none of these fields; an array has another number of axes or
@@ -110,6 +117,9 @@ def sequence_panels(
     """The panels of a sequence for `plot_panels`: above those of the machine, and below.
 
     The arguments are those of `plot_trace`, and the number of steps.
+
+    Raises:
+        ValueError: As `plot_trace` does.
     """
     if targets is not None and outputs is None:
         raise ValueError("Argument `targets` needs `outputs`, from which the error is drawn.")
@@ -148,6 +158,13 @@ def _low(values: np.ndarray) -> float:
 def trace_panels(trace: Any) -> list[Panel]:
     """The panels of a trace's first sequence, for `plot_panels`.
 
+    Args:
+        trace: As in `plot_trace`.
+
+    Returns:
+        A panel each for the add vectors, the write weightings, the read weightings and the read
+        vectors, as far as the trace has them.
+
     Raises:
         ValueError: The trace has nothing that can be drawn.
     """
@@ -170,26 +187,31 @@ def _weightings(trace: Any, field: str, title: str) -> Iterator[Panel]:
     if not hasattr(trace, field):
         return
     shown = used_locations(trace)
-    weightings = np.asarray(getattr(trace, field))[0][:, :, shown]
-    high = max(weightings.max(), _USED)
+    weightings = _first(trace, field)[:, :, shown]
+    high = np.nanmax(weightings, initial=_USED)
     ticks = {row: str(shown[row]) for row in some_rows(len(shown))}
     colours = _COLOURS[np.arange(weightings.shape[1]) % len(_COLOURS)]
     values, legend = weightings[:, 0].T, None
     if len(colours) > 1:
-        values = np.einsum("thn,hc->ntc", weightings / high, colours).clip(0, 1)
+        values = np.einsum("thn,hc->ntc", np.nan_to_num(weightings) / high, colours).clip(0, 1)
         legend = {f"head {number}": colour for number, colour in enumerate(colours, start=1)}
-    yield Panel(title, values, "location", 0, high, ticks, legend, _WEIGHTINGS)
+    yield Panel(title, values, "location", 0, high, ticks, legend, _WEIGHTING_HEIGHT)
 
 
 def _vectors(trace: Any, field: str, title: str) -> Iterator[Panel]:
     """The panel of a vector; those of several heads lie below each other."""
     if not hasattr(trace, field):
         return
-    vectors = np.asarray(getattr(trace, field))[0]
+    vectors = _first(trace, field)
     steps, heads, width = vectors.shape
     ticks = {width * head: f"head {head + 1}" for head in range(heads)} if heads > 1 else None
     values = vectors.reshape(steps, heads * width).T
-    yield Panel(title, values, "component", -1, 1, ticks, height=_VECTORS * (1 + (heads > 2)))
+    yield Panel(title, values, "component", -1, 1, ticks, height=_VECTOR_HEIGHT * (1 + (heads > 2)))
+
+
+def _first(trace: Any, field: str) -> np.ndarray:
+    """A field of a trace's first sequence. matplotlib draws no bfloat16."""
+    return np.asarray(getattr(trace, field)[0], np.float64)
 
 
 def some_rows(rows: int) -> list[int]:
@@ -203,8 +225,8 @@ def used_locations(trace: Any) -> np.ndarray:
     The memory is a ring, as heads shift from the last location to the first.
     """
     fields = ("read_weightings", "write_weightings")
-    given = [np.asarray(getattr(trace, field))[0] for field in fields if hasattr(trace, field)]
-    largest = np.max([each.max(axis=(0, 1)) for each in given], axis=0)
+    given = [_first(trace, field) for field in fields if hasattr(trace, field)]
+    largest = np.max([np.nanmax(each, axis=(0, 1), initial=0) for each in given], axis=0)
     size, used = len(largest), np.flatnonzero(largest > _USED)
     if len(used) in (0, size):
         return np.arange(size)
@@ -220,8 +242,14 @@ def plot_panels(panels: Sequence[Panel], steps: int, title: str = "") -> Figure:
         panels: The panels, from the top.
         steps: Number of steps.
         title: The figure's title.
+
+    Returns:
+        The figure.
     """
-    heights = [each.height or np.clip(_ROW * len(each.values), _LEAST, _MOST) for each in panels]
+    heights = [
+        each.height or np.clip(_ROW_HEIGHT * len(each.values), _LEAST_HEIGHT, _MOST_HEIGHT)
+        for each in panels
+    ]
     top = _TOP + (_TOP if title else 0)
     height = top + sum(heights) + _BETWEEN * (len(panels) - 1) + _BOTTOM
     figure = Figure(figsize=(_WIDTH, height))
@@ -245,7 +273,8 @@ def plot_panels(panels: Sequence[Panel], steps: int, title: str = "") -> Figure:
 
 def draw_panel(panel: Panel, axes: Axes, columns: int) -> AxesImage:
     """Draws a panel, with as many units across as there are `columns`, from 1 on."""
-    rows = len(panel.values)
+    rows, pixels = len(panel.values), axes.get_window_extent()
+    fits = rows <= pixels.height and panel.values.shape[1] <= pixels.width
     image = axes.imshow(
         panel.values,
         cmap="RdBu_r" if panel.low < 0 else "viridis",
@@ -253,7 +282,7 @@ def draw_panel(panel: Panel, axes: Axes, columns: int) -> AxesImage:
         vmax=panel.high,
         aspect="auto",
         extent=(0.5, columns + 0.5, rows - 0.5, -0.5),
-        interpolation="nearest" if rows <= axes.get_window_extent().height else "antialiased",
+        interpolation="nearest" if fits else "antialiased",
     )
     axes.set_facecolor(_NO_ANSWER)
     axes.set_title(panel.title, loc="left", fontsize=10, pad=3)

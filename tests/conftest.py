@@ -14,9 +14,17 @@ gc.set_threshold(200_000, 20, 20)
 
 # Files of tests that have nothing to do with Keras: under Keras 2 they would only be repeated.
 WITHOUT_KERAS = [
-    *("addressing", "memory", "heads", "invariants", "pictures"),
+    *("addressing", "memory", "heads", "invariants", "pictures", "animation"),
     *("task", "copy", "repeat_copy", "associative_recall", "dynamic_ngrams", "priority_sort"),
-    *("omniglot", "drawings", "settings", "command_line", "bad_input", "paper_configs"),
+    *(
+        "omniglot",
+        "drawings",
+        "settings",
+        "command_line",
+        "command_line_page",
+        "bad_input",
+        "paper_configs",
+    ),
     *("run_folder", "curves", "picture", "results", "seeds", "waiting"),
 ]
 # Files of long runs, which reach little of Keras that others do not.

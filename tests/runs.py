@@ -86,9 +86,9 @@ def benchmark(name):
     return module
 
 
-def only_scalars(settings, logdir, evaluator):
+def only_scalars(settings, logdir, *models):
     """A run's callbacks for TensorBoard without measurements and images, whose graphs take long."""
-    return [ScalarLog(logdir, settings.batch_size)]
+    return [ScalarLog(logdir, settings.batch_size, {})]
 
 
 # train.py, which logs only scalars.

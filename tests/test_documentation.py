@@ -44,6 +44,7 @@ def runnable():
     alone = [(page, code) for page, code in found if page not in CONTINUED]
     if IS_KERAS_2:  # The other pages need no second look.
         alone = [(page, code) for page, code in alone if page == "README.md"]
+        alone = [(page, code) for page, code in alone if "pretrained/" not in code]
     joined = [(page, "\n".join(code for each, code in found if each == page)) for page in CONTINUED]
     return alone + joined
 

@@ -12,10 +12,14 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 def outputs(notebook):
     """What the code cells print and return, without pictures."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     return [
-        [output.get("text") or output.data.get("text/plain") for output in cell.outputs]
-        for cell in cells
+        [
+            output.get("text") or output.data.get("text/plain")
+            for output in cell.outputs
+            if output.get("name") != "stderr"
+        ]
+        for cell in notebook.cells
+        if cell.cell_type == "code"
     ]
 
 
@@ -28,4 +32,4 @@ def test_a_notebook_runs_and_its_output_is_in_it(path):
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=300, resources=resources).execute()
     if path.stem == "first_look":  # A trained machine's answers are the same everywhere.
-        assert "Hello, machine!" in str(shown[1]) and shown[1] == outputs(notebook)[1]
+        assert "Hello, machine!" in str(shown) and shown[:3] == outputs(notebook)[:3]

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ntm_keras import NTMCell, pictures, trace
 
@@ -147,16 +148,35 @@ def test_figures_of_one_machine_have_one_size_whatever_it_does(random):
     assert sizes[0] == sizes[1] and sizes[0][2] == 3
 
 
-def test_more_rows_than_pixels_leave_no_location_out(random):
-    cell = NTMCell(6, 1000, 4, 1, 1)
-    found = trace(cell, random.normal(size=(1, STEPS, 5)).astype("float32"))
-    values = np.zeros((1, STEPS, 1, 1000))
-    values[0, 0, 0, 0] = values[0, 1, 0, 999] = values[0, 5, 0, 500] = 1
-    images = [
-        pictures.as_image(pictures.plot_trace(found._replace(write_weightings=each)))
-        for each in (values, np.where(np.arange(1000) == 500, 0, values))
-    ]
-    assert (images[0] != images[1]).any()
+@pytest.mark.parametrize("shape", [(1000, 8), (8, 1000)])
+def test_no_number_is_left_out_where_there_are_more_than_pixels(shape):
+    def drawn(values):
+        panel = pictures.Panel("", values, "", height=1.5)
+        return pictures.as_image(pictures.plot_panels([panel], steps=8)).tobytes()
+
+    nothing = drawn(np.zeros(shape))
+    for number in range(490, 500):
+        values = np.zeros(shape)
+        values[(number, 4) if shape[0] > shape[1] else (4, number)] = 1
+        assert drawn(values) != nothing
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_what_was_finite_before_an_overflow_is_still_seen(random, heads):
+    found = traced(random, heads, heads)
+    weightings = np.array(found.read_weightings)
+    weightings[:, 9:] = np.nan
+    broken = found._replace(read_weightings=weightings)
+    _, values, _ = panels_of(pictures.plot_trace(broken))[2]
+    assert np.isfinite(values[:, :9]).all() and values[:, :9].any()
+    assert np.shape(values)[0] == len(pictures.used_locations(broken))
+
+
+def test_a_trace_in_half_precision_is_drawn(random):
+    found = traced(random)
+    half = found._replace(**{n: tf.cast(getattr(found, n), tf.bfloat16) for n in found._fields})
+    first, second = (panels_of(pictures.plot_trace(each))[2][1] for each in (found, half))
+    np.testing.assert_allclose(first, second, atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,14 @@ pytestmark = pytest.mark.eager
 def test_all_sequences_are_counted_where_gradients_are_accumulated(tmp_path):
     model = make_model()
     model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), BitCrossentropy())
-    fit(model, callbacks.ScalarLog(tmp_path, BATCH), callbacks.StopAfter(3), epochs=9)
+    fit(model, callbacks.ScalarLog(tmp_path, BATCH, {}), callbacks.StopAfter(3), epochs=9)
     seen = [(step, value) for tag, step, value in events(tmp_path / "train") if "seen" in tag]
     assert seen == [(2, 2 * BATCH), (3, 3 * BATCH)]
 
 
 def test_scalars_are_written_at_training_steps(tmp_path):
     model = make_model()
-    used = GuardGradients(), callbacks.ScalarLog(str(tmp_path), BATCH)
+    used = GuardGradients(), callbacks.ScalarLog(str(tmp_path), BATCH, {})
     history = fit(model, *used, epochs=3, validation_data=sequences()).history
     train, validation = events(tmp_path / "train"), events(tmp_path / "validation")
     for log, prefix in ((train, ""), (validation, "val_")):
@@ -122,7 +122,7 @@ def test_training_goes_on_where_a_callback_cannot_write(tmp_path):
     folder.mkdir()
     model = make_model()
     writing = [
-        callbacks.ScalarLog(str(folder), batch_size=4),
+        callbacks.ScalarLog(str(folder), batch_size=4, descriptions={}),
         callbacks.SaveLatest(str(folder / "model.keras"), model, seconds=0.0),
         Checkpoints(str(folder / "checkpoints"), seconds=0.0),
     ]

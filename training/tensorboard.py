@@ -31,15 +31,14 @@ def write_settings(logdir: str, settings: Settings) -> None:
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in flags.items()]
     command = shlex.join(["python", *sys.argv])
-    name = os.path.basename(os.path.abspath(logdir))
     with EventLog(logdir).writing():
         tf.summary.text("command line", f"    {command}", step=0)
         tf.summary.text("flags", "\n".join(table), step=0)
-        hparams.hparams(compared(settings), trial_id=name)
+        hparams.hparams(compared(settings), trial_id=logdir)
 
 
 def compared(settings: Settings) -> dict[str, Any]:
-    """The flags by which runs are compared: task, model, seed, and what differs from the defaults.
+    """The flags by which runs are compared: task, model, seed, and others than the task's config.
 
     Flags that mean nothing to the model are left out.
     """

@@ -80,9 +80,6 @@ class EveryFewEpochs(keras.callbacks.Callback):
         self._every = None if every is None else validation.integer("every", every, at_least=1)
         self._done_at = -1
 
-    def on_train_begin(self, logs=None):
-        self._log = EventLog(self._log_dir)
-
     def on_epoch_end(self, epoch, logs=None):
         if self._is_due(epoch + 1):
             self.on_train_end()
@@ -113,7 +110,7 @@ class MachineImages(EveryFewEpochs):
         inputs: A batch of inputs of the model; its first sequence is drawn.
         plot: Called with the model's outputs, a batch of one, and a layer's trace; returns the
             figure. Of a model without such a layer, it is called with None for the trace. By
-            default `pictures.plot_trace` draws the trace, and the inputs where they are as long.
+            default `pictures.plot_trace` draws the trace alone.
         every: Draw after every `every` epochs, and when training ends. By default ever more
             rarely: after 1, 2, 3, 4, 6, 8, 12, 16, .. epochs.
 
@@ -127,7 +124,9 @@ class MachineImages(EveryFewEpochs):
         >>> watch = callbacks.MachineImages(
         ...     "runs/mine",
         ...     inputs,
-        ...     plot=lambda outputs, trace: pictures.plot_trace(trace, inputs, targets, outputs),
+        ...     plot=lambda logits, trace: pictures.plot_trace(
+        ...         trace, inputs, targets, tf.sigmoid(logits)
+        ...     ),
         ... )  # doctest: +SKIP
     """
 
@@ -144,7 +143,7 @@ class MachineImages(EveryFewEpochs):
         self._trace: Any = None
 
     def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
+        self._log = EventLog(self._log_dir)
         self._trace = tf.function(functools.partial(trace_model, self.model), autograph=False)
 
     def _run(self, step: int) -> None:
@@ -155,18 +154,12 @@ class MachineImages(EveryFewEpochs):
                 " must be given: otherwise there is nothing to draw. Received:"
                 f" model={self.model.name!r}"
             )
-        plot = self._plot or self._plot_alone
+        plot = self._plot or (lambda _, trace: pictures.plot_trace(trace))
         figures = {
             name: plot(outputs, trace) for name, trace in (traces or {"model": None}).items()
         }
         with self._log.writing():
             write_figures(figures, step)
-
-    def _plot_alone(self, outputs: Any, trace: Any) -> Figure:
-        steps = pictures.trace_panels(trace)[0].values.shape[1]
-        shape = tuple(getattr(self._inputs, "shape", ()))
-        are_as_long = len(shape) == 3 and shape[1] == steps
-        return pictures.plot_trace(trace, self._inputs if are_as_long else None)
 
 
 def _first(batch: Any) -> tf.Tensor:

@@ -38,13 +38,11 @@ class ScalarLog(keras.callbacks.Callback):
         descriptions: What the task's measures are, by their names.
     """
 
-    def __init__(
-        self, log_dir: str, batch_size: int, descriptions: Mapping[str, str] | None = None
-    ):
+    def __init__(self, log_dir: str, batch_size: int, descriptions: Mapping[str, str]):
         super().__init__()
         self.batch_size = batch_size
         self._log_dir = log_dir
-        self._descriptions = {**(descriptions or {}), **_TRAINING}
+        self._descriptions = {**descriptions, **_TRAINING}
 
     def on_train_begin(self, logs=None):
         self._logs = {
@@ -98,7 +96,7 @@ class SizeLog(EveryFewEpochs):
         log_dir: str,
         measure: Callable[[], Mapping[str, Mapping[str, float]]],
         descriptions: Mapping[str, str],
-        every: int = 1,
+        every: int,
     ):
         super().__init__(log_dir, every)
         self._measure = measure
