@@ -59,7 +59,7 @@ def test_the_picture_moves_over_training(tmp_path):
     with EventLog(tmp_path / "run" / "train").writing():
         for step in (1, 2):
             tf.summary.scalar("learning/loss", 1.0, step=step)
-            write_figures({"ntm": pictures.plot_trace(trace)}, step)
+            write_figures({"ntm": pictures.plot_trace(trace, title=f"Step {step}")}, step)
     benchmark("picture").write(tmp_path / "run", tmp_path / "run.gif", training=True)
     assert Image.open(tmp_path / "run.gif").n_frames == 2
     for run, name in (("run", "run.png"), ("none", "none.gif")):

@@ -107,7 +107,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, stopped):
 def test_its_validations_are_those_of_a_run_that_was_not(whole, stopped):
     logdir, *_ = stopped
     expected, found = (sorted(events(each / "validation")) for each in (whole, logdir))
-    assert [step for tag, step, _ in found if tag == "loss"] == [14, 28, 42, 56]
+    assert [step for tag, step, _ in found if tag == "learning/loss"] == [14, 28, 42, 56]
     assert found == expected
 
 
