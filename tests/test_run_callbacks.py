@@ -274,6 +274,8 @@ def test_training_stops_only_after_so_many_passed_validations_in_a_row():
     for epoch, (loss, stops) in enumerate([(0, False), (2, False), (0, False), (0, True)]):
         stop.on_epoch_end(epoch, {"loss": loss})
         assert stop.model.stop_training == stops
+    stop.on_epoch_end(4, {"loss": 0})
+    assert stop.passed == 2
 
 
 def test_training_goes_on_and_no_test_is_made_while_validation_is_above():

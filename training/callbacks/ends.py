@@ -78,8 +78,8 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     @property
     def passed(self) -> int:
-        """How many validations in a row were below the threshold, up to the last one."""
-        return int(self.variables["passed_in_a_row"])
+        """How many validations in a row were below the threshold, up to as many as are needed."""
+        return min(int(self.variables["passed_in_a_row"]), self._times)
 
     def is_solved(self, step: int) -> bool:
         """Whether enough validations in a row and the test at this step are passed."""
