@@ -48,7 +48,8 @@ def animate_trace(
         >>> cell = NTMCell(100, 128, 20, read_head_num=1, write_head_num=1)
         >>> inputs = tf.ones([1, 7, 8])
         >>> found = trace(cell, inputs)
-        >>> moving = animation.animate_trace(found, inputs, tf.sigmoid(found.outputs))
+        >>> outputs = tf.sigmoid(found.outputs)
+        >>> moving = animation.animate_trace(found, inputs, outputs)  # doctest: +SKIP
         >>> moving.save("machine.gif", writer="pillow")  # doctest: +SKIP
     """
     for field in _FIELDS:
