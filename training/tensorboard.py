@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 import pathlib
@@ -67,11 +68,13 @@ def write_evaluation(
     data: list[tuple[str, tf.data.Dataset]],
 ) -> None:
     """Writes the measures, and an example of each size, at the run's last step."""
+    # As a graph: step by step, a trace takes many times as long.
+    trace = tf.function(functools.partial(trace_model, model), autograph=False)
     for record, (written, dataset) in zip(records, data):
         log = EventLog(os.path.join(logdir, "eval", f"size_{written}"))
         write_at_size(log, report.at_size(record), descriptions(task), step)
         inputs, targets, mask = next(iter(dataset))
-        outputs, traces = trace_model(model, inputs[:1])
+        outputs, traces = trace(inputs[:1])
         figures = {
             f"{name}_at_sizes": task.plot(
                 inputs, targets, outputs, mask, trace, f"A sequence of size {written}"
