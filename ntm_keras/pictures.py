@@ -16,13 +16,8 @@ _USED = 0.1
 
 # Inches: the figure's width and margins, a row's height, and the heights of panels.
 _WIDTH, _LEFT, _RIGHT, _TOP, _BETWEEN, _BOTTOM = 7.4, 0.8, 0.9, 0.4, 0.38, 0.55
-_ROW_HEIGHT, _LEAST_HEIGHT, _MOST_HEIGHT, _WEIGHTING_HEIGHT, _VECTOR_HEIGHT = (
-    0.08,
-    0.5,
-    1.6,
-    1.8,
-    1.2,
-)
+_ROW_HEIGHT, _LEAST_HEIGHT, _MOST_HEIGHT = 0.08, 0.5, 1.6
+_WEIGHTING_HEIGHT, _VECTOR_HEIGHT = 1.8, 1.2
 
 _NO_ANSWER = "#d9d9d9"
 

@@ -2,9 +2,10 @@
 
 import pytest
 import tensorflow as tf
-from runs import flags_of
+from runs import events, flags_of
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from ntm_keras.callbacks.images import EventLog
 from tasks import TASKS, task_class
 from training import Settings, tensorboard
 
@@ -33,6 +34,16 @@ def test_runs_have_their_folder_s_name_in_the_table(tmp_path):
             if value.metadata.plugin_data.plugin_name == "hparams":
                 told = HParamsPluginData.FromString(value.metadata.plugin_data.content)
     assert told.session_start_info.group_name == logdir
+
+
+def test_a_run_that_continues_forgets_what_came_after_its_checkpoint(tmp_path):
+    for folder in ("train", "validation", "size_20"):
+        with EventLog(tmp_path / folder).writing():
+            for step in (1, 2, 3):
+                tf.summary.scalar("loss", 0.5, step=step)
+    tensorboard.forget_events_after(str(tmp_path), 2)
+    for folder in ("train", "validation", "size_20"):
+        assert [step for _, step, _ in events(tmp_path / folder)] == [1, 2]
 
 
 @pytest.mark.parametrize("name", sorted(set(TASKS) - {"omniglot"}))

@@ -108,9 +108,9 @@ class SizeLog(EveryFewEpochs):
 
     def _run(self, step: int) -> None:
         for size, measures in self._measure().items():
-            folder = os.path.join(self._log_dir, f"size_{size}")
-            log = self._logs.setdefault(size, EventLog(folder))
-            write_at_size(log, measures, self._descriptions, step)
+            if size not in self._logs:
+                self._logs[size] = EventLog(os.path.join(self._log_dir, f"size_{size}"))
+            write_at_size(self._logs[size], measures, self._descriptions, step)
 
 
 def write_at_size(
