@@ -234,17 +234,14 @@ class Task:
         """
         import tensorflow as tf
 
-        def batch(step):
-            size_seed, content_seed = _seeds("training", seed, step)
+        def draw_sizes(size_seed):
             if mix_lengths:
-                sizes = self.draw_sizes(batch_size, size_seed)
-            else:
-                sizes = tf.repeat(self.draw_sizes(1, size_seed), batch_size, axis=0)
-            return self._pad(
-                self.generate_in("training", sizes, content_seed), batch_size, self.longest_time
-            )
+                return self.draw_sizes(batch_size, size_seed)
+            return tf.repeat(self.draw_sizes(1, size_seed), batch_size, axis=0)
 
-        return _pipeline(tf.data.Dataset.range(first_step, tf.int64.max), batch).prefetch(1)
+        key = ("training", batch_size, mix_lengths)
+        draw = self._drawing(key, "training", draw_sizes, batch_size, self.longest_time)
+        return _pipeline(tf.data.Dataset.range(first_step, tf.int64.max), draw, seed).prefetch(1)
 
     def validation(self, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least `sequences` sequences of mixed training sizes, in whole batches."""
@@ -263,27 +260,58 @@ class Task:
     ) -> tf.data.Dataset:
         import tensorflow as tf
 
+        def draw_sizes(size_seed):
+            return self.draw_sizes(batch_size, size_seed)
+
         batches = -(-sequences // batch_size)
-
-        def batch(step):
-            size_seed, content_seed = _seeds(stream, seed, draw * batches + step)
-            sizes = self.draw_sizes(batch_size, size_seed)
-            drawn = self.generate_in(stream, sizes, content_seed)
-            return self._pad(drawn, batch_size, self.longest_time)
-
-        return _pipeline(tf.data.Dataset.range(batches), batch)
+        numbers = tf.data.Dataset.range(draw * batches, (draw + 1) * batches)
+        key = (stream, batch_size)
+        return _pipeline(
+            numbers, self._drawing(key, stream, draw_sizes, batch_size, self.longest_time), seed
+        )
 
     def evaluation(self, size: Any, sequences: int, batch_size: int, seed: int) -> tf.data.Dataset:
         """At least `sequences` sequences of one size, in whole batches."""
         import tensorflow as tf
 
-        def batch(step):
-            _, content_seed = _seeds("evaluation", seed, step)
-            sizes = tf.repeat(tf.constant([size]), batch_size, axis=0)
-            drawn = self.generate_in("evaluation", sizes, content_seed)
-            return self._pad(drawn, batch_size, tf.shape(drawn[0])[1])
+        def draw_sizes(_):
+            return tf.repeat(tf.constant([size]), batch_size, axis=0)
 
-        return _pipeline(tf.data.Dataset.range(-(-sequences // batch_size)), batch)
+        key = ("evaluation", batch_size, size)
+        numbers = tf.data.Dataset.range(-(-sequences // batch_size))
+        return _pipeline(numbers, self._drawing(key, "evaluation", draw_sizes, batch_size), seed)
+
+    def _drawing(
+        self,
+        key: Any,
+        stream: str,
+        draw_sizes: Callable[[tf.Tensor], tf.Tensor],
+        batch_size: int,
+        time: int | None = None,
+    ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
+        """A graph that draws a batch from the seed and the batch's number; made once for a key.
+
+        Args:
+            key: What the graph depends on.
+            stream: See `generate_in`.
+            draw_sizes: Draws the sizes from a seed.
+            batch_size: Number of sequences.
+            time: Steps to pad sequences to; by default as many as the longest one has.
+        """
+        import tensorflow as tf
+
+        @tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 2)
+        def draw(seed, number):
+            stream_seed = tf.stack([seed, tf.constant(_STREAMS[stream], tf.int64)])
+            seeds = tf.random.split(tf.random.fold_in(stream_seed, number), 2)
+            size_seed, content_seed = tf.unstack(seeds)
+            drawn = self.generate_in(stream, draw_sizes(size_seed), content_seed)
+            return self._pad(drawn, batch_size, time or tf.shape(drawn[0])[1])
+
+        graphs = self.__dict__.setdefault("_graphs", {})
+        if key not in graphs:
+            graphs[key] = draw.get_concrete_function()
+        return graphs[key]
 
     def _check_order(self, low: str, high: str) -> None:
         """Refuses a range whose lower limit is above its upper one."""
@@ -342,7 +370,7 @@ def pick(vectors: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 
 
 def _pipeline(
-    steps: tf.data.Dataset, batch: Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+    numbers: tf.data.Dataset, draw: Callable[[Any, tf.Tensor], tuple[tf.Tensor, ...]], seed: int
 ) -> tf.data.Dataset:
     """The batches with these numbers, without TensorFlow's autotuning of pipelines.
 
@@ -353,12 +381,5 @@ def _pipeline(
 
     options = tf.data.Options()
     options.autotune.enabled = False
-    return steps.map(batch).with_options(options)
-
-
-def _seeds(stream: str, seed: int, step: tf.Tensor) -> list[tf.Tensor]:
-    """Two seeds for the batch with this number, different in every stream."""
-    import tensorflow as tf
-
-    stream_seed = tf.random.fold_in(tf.constant([seed, _STREAMS[stream]], tf.int64), step)
-    return tf.unstack(tf.random.split(stream_seed, 2))
+    run_seed = tf.constant(seed, tf.int64)
+    return numbers.map(lambda number: draw(run_seed, number)).with_options(options)
