@@ -46,6 +46,23 @@ def seeded():
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def iterators_end_at_once():
+    """No dataset is tuned: an iterator's end may wait for the tuning thread, up to a minute."""
+    import tensorflow as tf
+
+    original = tf.data.Dataset.__iter__
+
+    def iterate(dataset):
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return original(dataset.with_options(options) if tf.executing_eagerly() else dataset)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", iterate)
+        yield
+
+
 @contextlib.contextmanager
 def running_eagerly(is_eager):
     """Functions run eagerly, without being traced, or not."""
