@@ -400,8 +400,8 @@ def test_a_machine_that_had_fewer_locations_in_training_is_saved_with_all_of_the
     assert [2, 5] in shapes and [2, 8] not in shapes  # Two heads' initial weightings.
     assert smaller.get_layer("ntm").memory_size == 5
     fresh = settings.made_task.report(8, 64, settings.seed)
-    evaluator = models.make_evaluator(run.model(), settings.made_task)
-    found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
+    evaluator = models.make_evaluator(settings, run.model())
+    found = evaluator.evaluate(models.with_steps(fresh), verbose=0, return_dict=True)
     assert found["wrong_bits_per_sequence"] == pytest.approx(run.result["wrong_bits_per_sequence"])
     assert [record["size"] for record in evaluate(settings, tmp_path)] == ["2", "7"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -261,15 +262,25 @@ def start_from(settings: Settings, trainer: Any) -> None:
     trainer.set_weights(given.get_weights())
 
 
-def with_steps(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def with_steps(dataset: tf.data.Dataset, time: int | None = None) -> tf.data.Dataset:
     """A task's batches with a second input: 1 up to a sequence's last answer, then 0.
 
-    All sequences are padded to one length, so that the training step is compiled once. Under Keras
-    3 the NTM layer ends its loop with the last step that matters in a batch. The second input holds
-    numbers because Keras 3 cannot share booleans between devices.
+    Sequences padded to one length are compiled once. Under Keras 3 the NTM layer ends its loop with
+    the last step that matters in a batch. The second input holds numbers because Keras 3 cannot
+    share booleans between devices.
+
+    Args:
+        dataset: The batches.
+        time: Steps to pad sequences to. Default: they stay as they are.
     """
 
-    def add_steps(inputs, targets, mask):
+    def pad(tensor):
+        paddings = [[0, 0], [0, time - tf.shape(tensor)[1]], [0, 0]]
+        padded = tf.pad(tensor, paddings[: tensor.shape.rank])
+        return tf.ensure_shape(padded, [tensor.shape[0], time, *tensor.shape[2:]])
+
+    def add_steps(*batch):
+        inputs, targets, mask = batch if time is None else map(pad, batch)
         matters = tf.cumsum(mask, axis=1, reverse=True) > 0
         return (inputs, tf.cast(matters, tf.float32)), targets, mask
 
@@ -302,8 +313,16 @@ def _compile(model: Any, task: Task, **arguments: Any) -> None:
     model.compile(loss=task.loss(), weighted_metrics=task.measures(), **arguments)
 
 
-def make_evaluator(model: Any, task: Task) -> Any:
-    """The same model without XLA, for many lengths: XLA would compile for each length again."""
-    evaluator = keras.Model(model.inputs, model.outputs)
-    _compile(evaluator, task, jit_compile=False)
+def make_evaluator(settings: Settings, model: Any, xla: bool = False) -> Any:
+    """The same model, compiled to measure batches of `with_steps`.
+
+    Args:
+        settings: The run's settings.
+        model: A model of theirs.
+        xla: Whether XLA compiles it. It compiles anew for every length.
+    """
+    layers = [each for each in model.layers if not isinstance(each, keras.layers.InputLayer)]
+    inputs, outputs, jit_compile = _with_steps_input(dataclasses.replace(settings, xla=xla), layers)
+    evaluator = keras.Model(inputs, outputs)
+    _compile(evaluator, settings.made_task, jit_compile=jit_compile)
     return evaluator

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
-from ntm_keras.keras_compat import keras, training_step
+from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
 from training import models, report, run_folder, tensorboard
 from training.callbacks import (
     NonFiniteLossError,
@@ -141,7 +141,7 @@ def _train(
     with strategy.scope() if strategy else contextlib.nullcontext():
         made = models.make_models(settings, run_folder.kept_steps(logdir))
     model, trainer, tester = made
-    evaluator = models.make_evaluator(model, task)
+    evaluator = models.make_evaluator(settings, model)
 
     def test(first: int, parts: int) -> float:
         # `first` is a multiple of `parts`, and a part is whole batches: one draw of all of them
@@ -166,7 +166,7 @@ def _train(
         _fit(settings, logdir, trainer, used, _logs(settings, logdir, trainer, evaluator))
     fresh = task.report(settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed)
     with used.averaged(), doing("Measuring on fresh sequences"):
-        found = evaluator.evaluate(fresh, verbose=0, return_dict=True)
+        found = tester.evaluate(models.with_steps(fresh), verbose=0, return_dict=True)
     result = _result(settings, training_step(trainer), used.clock.seconds, found)
     report.print_end(result, len(fresh) * _EVAL_BATCH_SIZE, logdir)
     run_folder.write_json(logdir, "result.json", result)
@@ -282,7 +282,10 @@ def _logs(
 ) -> list[keras.callbacks.Callback]:
     """The callbacks that write scalars and images for TensorBoard during training."""
     task = settings.made_task
-    data = [(size, each.cache()) for size, each in _evaluation_data(settings, _SIZE_SEQUENCES)]
+    data = [
+        (size, models.with_steps(each.cache()))
+        for size, each in _evaluation_data(settings, _SIZE_SEQUENCES)
+    ]
     example = task.evaluation(task.largest_size, 1, 1, settings.seed)
     (inputs, steps), targets, mask = next(iter(models.with_steps(example)))
 
@@ -365,10 +368,13 @@ def evaluate(
         output = os.path.expanduser(output)
         run_folder.make(output, "output")  # Before anything takes long.
     data = _evaluation_data(settings, settings.eval_sequences)
-    evaluator, records = models.make_evaluator(model, task), []
+    # XLA compiles the model once, for all sizes. Keras 2 would run through all of the padding.
+    xla = settings.xla and not IS_KERAS_2
+    time = max(task.steps_of(size) for _, size in settings.sizes()) if xla else None
+    evaluator, records = models.make_evaluator(settings, model, xla), []
     for index, (size, dataset) in enumerate(data, start=1):
         with doing(f"Measuring sequences of size {size} ({index} of {len(data)})"):
-            records.append(_measure(evaluator, size, dataset))
+            records.append(_measure(evaluator, size, models.with_steps(dataset, time)))
     report.print_about(task)
     print(report.table(records))
     size, dataset = data[0]
@@ -391,10 +397,11 @@ def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.d
     ]
 
 
-def _measure(evaluator: keras.Model, size: str, dataset: tf.data.Dataset) -> dict[str, Any]:
+def _measure(evaluator: keras.Model, size: str, batches: tf.data.Dataset) -> dict[str, Any]:
     """A model's measures at a size: a record of eval.json."""
-    found = evaluator.evaluate(dataset, verbose=0, return_dict=True)
-    sequences = len(dataset) * dataset.element_spec[0].shape[0]
+    found = evaluator.evaluate(batches, verbose=0, return_dict=True)
+    _, _, mask = batches.element_spec
+    sequences = len(batches) * mask.shape[0]
     record = {"size": size, "sequences": sequences, **report.measures(found)}
     if "share_without_error" in found:
         record["sequences_without_error"] = round(found["share_without_error"] * sequences)

@@ -68,21 +68,40 @@ def write_evaluation(
     data: list[tuple[str, tf.data.Dataset]],
 ) -> None:
     """Writes the measures, and an example of each size, at the run's last step."""
-    # As a graph: step by step, a trace takes many times as long.
-    trace = tf.function(functools.partial(trace_model, model), autograph=False)
-    for record, (written, dataset) in zip(records, data):
+    examples = [next(iter(dataset)) for _, dataset in data]
+    outputs, traces = _trace_together(model, [inputs[:1] for inputs, *_ in examples])
+    for index, (record, (written, _)) in enumerate(zip(records, data)):
         log = EventLog(os.path.join(logdir, "eval", f"size_{written}"))
         write_at_size(log, report.at_size(record), descriptions(task), step)
-        inputs, targets, mask = next(iter(dataset))
-        outputs, traces = trace(inputs[:1])
+        inputs, targets, mask = examples[index]
+        own = functools.partial(_of_sequence, index=index, time=inputs.shape[1])
         figures = {
             f"{name}_at_sizes": task.plot(
-                inputs, targets, outputs, mask, trace, f"A sequence of size {written}"
+                inputs,
+                targets,
+                own(outputs),
+                mask,
+                tf.nest.map_structure(own, trace),
+                f"A sequence of size {written}",
             )
             for name, trace in (traces or {"model": None}).items()
         }
         with log.writing():
             write_figures(figures, step)
+
+
+def _trace_together(model: keras.Model, sequences: list[tf.Tensor]) -> tuple[Any, dict[str, Any]]:
+    """`trace_model` of sequences of different lengths, as one padded batch."""
+    longest = max(each.shape[1] for each in sequences)
+    padded = [tf.pad(each, [[0, 0], [0, longest - each.shape[1]], [0, 0]]) for each in sequences]
+    # As a graph: step by step, it takes many times as long.
+    trace = tf.function(functools.partial(trace_model, model), autograph=False)
+    return trace(tf.concat(padded, axis=0))
+
+
+def _of_sequence(tensor: tf.Tensor, index: int, time: int) -> tf.Tensor:
+    """One sequence's part, `(1, time, ..)`, of what was computed for all."""
+    return None if tensor is None else tensor[index : index + 1, :time]
 
 
 def forget_events_after(logdir: str, step: int) -> None:
