@@ -51,7 +51,7 @@ if __name__ == "__main__":
     except training.StoppedBySignalError as stopped:
         print(f"\n{stopped}")
         sys.exit(128 + stopped.number)
-    except BrokenPipeError:  # Who reads the output, such as `head`, has seen enough.
+    except BrokenPipeError:  # The reader of the output, such as `head`, has closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (training.BadInput, ImportError, OSError) as error:

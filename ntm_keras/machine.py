@@ -155,8 +155,8 @@ class MemoryCell(AbstractRNNCell):
             steps: What `step` returned, with a time axis after the batch axis in every tensor.
 
         Returns:
-            By default `steps`. `pictures` draws the fields `read_weightings`, `write_weightings`,
-            `read_vectors`, `add_vector` and `memory`, as far as it has them.
+            By default `steps`. Of its fields, `pictures` draws `read_weightings`,
+            `write_weightings`, `read_vectors` and `add_vector`, and `animation` `memory` too.
         """
         return steps
 
@@ -291,19 +291,25 @@ class MemoryCell(AbstractRNNCell):
             ValueError: `state` is not a `State` of this cell, or a field is not a tensor of the
                 expected shape.
         """
-        return self._flat(state, "Argument `state` (of a layer `initial_state`)")
+        self._tensors(state, "Argument `state` (of a layer `initial_state`)", [None])
+        return self._flat(state)
 
-    def _flat(self, state: Any, subject: str, batch_size: int | None = None) -> list[tf.Tensor]:
-        """The flat list of states; `subject` names the state in an error message."""
+    def _flat(self, state: Any) -> list[tf.Tensor]:
+        """`pack_state` of a state that was checked."""
+        controller_state, *others = state
         return [
             reshape(tensor, [-1, size])
-            for tensor, size in zip(
-                self._tensors(state, subject, [batch_size]), self.state_size, strict=True
-            )
+            for tensor, size in zip([*controller_state, *others], self.state_size, strict=True)
         ]
 
     def _tensors(self, state: Any, subject: str, batch: list[int | None]) -> list[tf.Tensor]:
-        """The tensors of a `State`, whose shapes begin with `batch`, as a flat list."""
+        """The tensors of a `State` as a flat list, after a check of their shapes.
+
+        Args:
+            state: The `State`.
+            subject: What it is, in an error message.
+            batch: With what the shapes begin.
+        """
         if not isinstance(state, self.State):
             raise ValueError(
                 f"{subject}: it must be a `{self.State.__name__}`."
@@ -363,8 +369,17 @@ class MemoryCell(AbstractRNNCell):
 
     def call(self, inputs, states, training=None):
         inputs = validation.real("inputs", inputs, self.compute_dtype)
-        batch_size = inputs.shape[0]
-        step = self.step(inputs, self.unpack_state(states, batch_size))
+        step = self.checked_step(inputs, self.unpack_state(states, inputs.shape[0]))
+        return step.outputs, self._flat(step.state)
+
+    def checked_step(self, inputs: tf.Tensor, state: Any) -> Any:
+        """What `step` returns.
+
+        Raises:
+            ValueError: It lacks a field, or a tensor in it has another shape or dtype than it must
+                have.
+        """
+        step, batch_size = self.step(inputs, state), inputs.shape[0]
         name = type(self).__name__
         if not {"outputs", "state"} <= set(getattr(step, "_fields", ())):
             raise ValueError(
@@ -373,7 +388,14 @@ class MemoryCell(AbstractRNNCell):
             )
         subject = f"What `{name}.step` returns"
         _check_shapes(subject, {"outputs": (self.output_size,)}, [step.outputs], [batch_size])
-        return step.outputs, self._flat(step.state, subject, batch_size)
+        states = self._tensors(step.state, subject, [batch_size])
+        for field, tensor in zip(("outputs", *self._named_shapes()), (step.outputs, *states)):
+            if tensor.dtype != inputs.dtype:
+                raise ValueError(
+                    f"{subject}: `{field}` must be of dtype {inputs.dtype.name}. Received:"
+                    f" {tensor.dtype.name}"
+                )
+        return step
 
     def run_controller(
         self, inputs: tf.Tensor, state: Any
@@ -443,6 +465,7 @@ class MemoryLayer(keras.layers.RNN):
 
     Raises:
         ValueError: `cell` is not a `MemoryCell`.
+        TypeError: Its `state_shapes` and `State` do not fit each other.
 
     Examples:
         >>> layer = MemoryLayer(MANNCell(20, memory_size=8, memory_vector_dim=4, head_num=1))

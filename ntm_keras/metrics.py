@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from ntm_keras import validation
 from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
 
 
@@ -116,6 +118,9 @@ class MeanPerSequence(keras.metrics.Mean):
         name: Name of the metric.
         **kwargs: Keras's own, such as `dtype`.
 
+    Raises:
+        ValueError: `function` is not a function.
+
     Examples:
         >>> steps = MeanPerSequence(lambda targets, logits, mask: tf.reduce_sum(mask, 1), "steps")
         >>> _ = steps.update_state(tf.ones([1, 2, 8]), tf.zeros([1, 2, 8]), [[1.0, 0.0]])
@@ -130,7 +135,7 @@ class MeanPerSequence(keras.metrics.Mean):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self._function = function
+        self._function = validation.function("function", function)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         logits = tf.cast(y_pred, tf.float32)
@@ -178,8 +183,16 @@ class WrongBitsPerSequence(MeanPerSequence):
         channels: tuple[int, int | None] = (0, None),
         **kwargs: Any,
     ):
+        try:
+            first, end = channels
+            bits = slice(operator.index(first), None if end is None else operator.index(end))
+        except (TypeError, ValueError):
+            raise ValueError(
+                "Argument `channels` must be two integers; the second may be None."
+                f" Received: channels={channels!r}"
+            ) from None
+
         def wrong_bits(targets, logits, mask):
-            bits = slice(*channels)
             return _wrong_bits(targets[:, :, bits], logits[:, :, bits], mask)
 
         super().__init__(wrong_bits, name, **kwargs)

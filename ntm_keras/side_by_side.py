@@ -25,7 +25,7 @@ class SideBySide(keras.layers.Wrapper):
     Args:
         layer: An `NTM` or a `MANN` that is not stateful and has a fast loop: under Keras 3, in
             single or double precision, not unrolled, with a named controller (or a cell exactly
-            like one).
+            like one). It has no activity regularizer.
         parts: How many parts to split a batch into; fewer if it has fewer sequences.
         **kwargs: Keras's own, such as `name`.
 
@@ -49,11 +49,11 @@ class SideBySide(keras.layers.Wrapper):
     """
 
     def __init__(self, layer: Any, parts: int = 2, **kwargs: Any):
-        if not can_wrap(layer):
+        obstacle = _obstacle(layer)
+        if obstacle:
             raise ValueError(
-                "Argument `layer` must be an NTM or MANN layer with a fast loop: under Keras 3, in"
-                " single or double precision, with a named controller, neither stateful nor"
-                f" unrolled. Received: layer={_described(layer)}"
+                "Argument `layer` must be an NTM or MANN layer with a fast loop, neither stateful"
+                f" nor with an activity regularizer. {obstacle}. Received: layer={layer!r}"
             )
         super().__init__(layer, **kwargs)
         self.parts = validation.integer("parts", parts, at_least=1)
@@ -92,20 +92,24 @@ class SideBySide(keras.layers.Wrapper):
 
 def can_wrap(layer: Any) -> bool:
     """Whether `SideBySide` accepts this layer."""
-    return (
-        isinstance(layer, MemoryLayer)
-        and layer.has_fast_loop
-        and not layer.stateful
-        and layer.activity_regularizer is None
-    )
+    return _obstacle(layer) is None
 
 
-def _described(layer: Any) -> str:
-    """The layer, and the properties that decide whether it can be wrapped."""
+def _obstacle(layer: Any) -> str | None:
+    """Why `SideBySide` does not accept this layer; None if it does."""
     if not isinstance(layer, MemoryLayer):
-        return repr(layer)
-    return (
-        f"{layer!r} with controller={layer.cell.controller!r}, stateful={layer.stateful}, "
-        f"unroll={layer.unroll}, dtype={layer.compute_dtype!r}, "
-        f"under Keras {2 if IS_KERAS_2 else 3}"
-    )
+        return "It is another layer"
+    if layer.stateful:
+        return "It is stateful"
+    if layer.activity_regularizer is not None:
+        return "It has an activity regularizer"
+    if IS_KERAS_2:
+        return "Under Keras 2 no layer has a fast loop"
+    if layer.unroll:
+        return "It is unrolled"
+    if not layer.has_fast_loop:
+        return (
+            "Its cell has no fast loop: only NTMCell and MANNCell themselves have one, in single or"
+            " double precision, with a named controller or a cell exactly like one"
+        )
+    return None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from ntm_keras import validation
 from ntm_keras.keras_compat import keras
 from ntm_keras.machine import MemoryCell
 from ntm_keras.side_by_side import SideBySide
@@ -34,8 +35,9 @@ def trace(
         of its `as_trace`.
 
     Raises:
-        ValueError: `cell` is not a `MemoryCell`, or overrides `call`; or `inputs` does not have
-            three axes, has no step, or has another width than the cell was built for.
+        ValueError: `cell` is not a `MemoryCell`, or overrides `call`, or its `step` returns what it
+            must not; or `inputs` does not hold numbers, does not have three axes, has no step, or
+            has another width than the cell was built for.
 
     Examples:
         >>> cell = NTMCell(100, memory_size=128, memory_vector_dim=20,
@@ -53,7 +55,7 @@ def trace(
             "Argument `cell` must not override `call`: a trace keeps what `step` returns."
             f" Received: cell={cell!r}"
         )
-    inputs = tf.cast(inputs, cell.compute_dtype)
+    inputs = validation.real("inputs", tf.convert_to_tensor(inputs), cell.compute_dtype)
     if inputs.shape.rank != 3 or not inputs.shape[1]:
         raise ValueError(
             "Argument `inputs` must have the shape (batch, time, features), with a known time of "
@@ -74,7 +76,7 @@ def trace(
         state = cell.unpack_state(state, inputs.shape[0])
     time_first = tf.einsum("btf->tbf", inputs)
     # For the shapes; the scan computes the first step again.
-    first: Any = cell.step(time_first[0], state)._replace(state=state)
+    first: Any = cell.checked_step(time_first[0], state)._replace(state=state)
     steps = tf.scan(lambda last, now: cell.step(now, last.state), time_first, first)
     return cell.as_trace(tf.nest.map_structure(lambda each: tf.einsum("tb...->bt...", each), steps))
 
@@ -94,8 +96,11 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Any]]:
         the same name, the second one's ends with `_again`.
 
     Raises:
-        ValueError: The model has a stateful recurrent layer: the call would change its state.
+        ValueError: `model` is not a Keras model; or it has a stateful recurrent layer, whose state
+            the call would change.
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"Argument `model` must be a keras.Model. Received: model={model!r}")
     flat = list(model._flatten_layers(include_self=False))
     for layer in flat:
         if isinstance(layer, keras.layers.RNN) and layer.stateful:

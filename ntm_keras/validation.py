@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 import operator
 from collections.abc import Sequence
@@ -35,11 +34,13 @@ def fraction(name: str, value: Any) -> float:
     return float(value)
 
 
-def number(name: str, value: Any, at_least: float = -math.inf) -> float:
+def number(name: str, value: Any, at_least: float) -> float:
     """The value as a float, which may be infinite; a ValueError says what is allowed."""
     if not _is_number(value) or not value >= at_least:
-        bound = "" if at_least == -math.inf else f" of at least {at_least:g}"
-        raise ValueError(f"Argument `{name}` must be a number{bound}. Received: {name}={value!r}")
+        raise ValueError(
+            f"Argument `{name}` must be a number of at least {at_least:g}. "
+            f"Received: {name}={value!r}"
+        )
     return float(value)
 
 

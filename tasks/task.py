@@ -61,6 +61,7 @@ class Task:
     small_size: ClassVar[str]
 
     def __post_init__(self):
+        _check_is_complete(type(self))
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.longest_time > LARGEST:
@@ -349,6 +350,24 @@ class Task:
 
         inputs, targets, mask = sequences
         return pad(inputs), pad(targets), pad(mask)
+
+
+def _check_is_complete(task_class: type[Task]) -> None:
+    """Raises a TypeError if a class lacks what a task needs, or has a field that is no limit."""
+    names = ["input_width", "output_width", "largest_size", "steps_of", "vectors_to_remember"]
+    names += ["default_eval_sizes", "small_size", "parse_size", "draw_sizes", "generate"]
+    missing = [n for n in names if getattr(task_class, n, None) is getattr(Task, n, None)]
+    if missing:
+        raise TypeError(
+            f"{task_class.__name__} must define {', '.join(f'`{name}`' for name in missing)}:"
+            " see `help(tasks.task.Task)`."
+        )
+    for field in dataclasses.fields(task_class):
+        if "fits" not in field.metadata:
+            raise TypeError(
+                f"{task_class.__name__}.{field.name} must be made by `limit`, `choice` or `text`."
+                f" Received: {field.name}={field.default!r}"
+            )
 
 
 def where(steps: tf.Tensor, values: tf.Tensor | float = 1.0) -> tf.Tensor:

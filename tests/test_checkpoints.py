@@ -66,6 +66,13 @@ def test_other_files_in_the_folder_are_let_alone(folder):
     assert all((folder / name).exists() for name in mine)
 
 
+@pytest.mark.parametrize("wrong", [{"averages": True}, {"variables": ["a"]}, {"seconds": -1}])
+def test_wrong_arguments_are_refused_by_name(folder, wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"Argument `{name}` must be .* Received: {name}="):
+        Checkpoints(folder, **wrong)
+
+
 def test_a_training_that_begins_anew_among_later_states_is_refused(folder):
     training = Training(folder)
     message = r"later step, unless it was restored. Received: .* which has one of step 10"

@@ -219,6 +219,23 @@ def test_a_step_whose_state_has_another_shape_is_refused():
         MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
 
 
+@pytest.mark.parametrize("field", ["outputs", "memory"])
+def test_a_step_that_computes_in_another_dtype_is_refused(field):
+    class WrongCell(StackCell):
+        def step(self, inputs, state):
+            step = super().step(inputs, state)
+            if field == "outputs":
+                return step._replace(outputs=tf.cast(step.outputs, tf.float64))
+            memory = tf.cast(step.state.memory, tf.float64)
+            return step._replace(state=step.state._replace(memory=memory))
+
+    told = f"`WrongCell.step` returns: `{field}` must be of dtype float32. Received: float64"
+    with pytest.raises(ValueError, match=told):
+        MemoryLayer(WrongCell(**SIZES))(SEQUENCES)
+    with pytest.raises(ValueError, match=told):
+        trace(WrongCell(**SIZES), SEQUENCES)
+
+
 def test_a_state_that_is_not_a_named_tuple_is_refused():
     class WrongCell(StackCell):
         State = dict

@@ -198,6 +198,14 @@ def test_wrong_bits_can_be_counted_in_some_channels_only():
         assert float(again.result()) == expected
 
 
+def test_wrong_arguments_of_measures_are_refused_by_name():
+    with pytest.raises(ValueError, match="Argument `function` must be a function. Received: .*=3"):
+        MeanPerSequence(3, "n")
+    for channels in (3, (1,), (0, "b")):
+        with pytest.raises(ValueError, match="Argument `channels` must be two integers"):
+            WrongBitsPerSequence(channels=channels)
+
+
 def test_another_reduction_of_the_loss_is_refused():
     with pytest.raises(ValueError, match="no other reduction. Received: reduction='sum'"):
         BitCrossentropy(reduction="sum")

@@ -24,7 +24,7 @@ from tasks.dynamic_ngrams import DynamicNgrams
 from tasks.omniglot import Omniglot
 from tasks.priority_sort import PrioritySort
 from tasks.repeat_copy import RepeatCopy
-from training import BadInput, evaluate, models, report, run_folder, train
+from training import BadInput, evaluate, models, report, run_folder, settings_of_run, train
 
 pytestmark = pytest.mark.eager
 
@@ -499,6 +499,12 @@ def test_a_run_that_could_not_keep_anything_says_so():
     assert report.how_to_go_on("SIGINT", "run", 3, []) == (
         "Stopped by SIGINT after 3 steps. None could be kept."
     )
+
+
+def test_the_settings_of_a_run_are_those_it_was_made_with(run, tmp_path):
+    assert settings_of_run(run.logdir).as_flags() == run.settings.as_flags()
+    with pytest.raises(BadInput, match="needs the folder of a run"):
+        settings_of_run(tmp_path)
 
 
 @pytest.mark.parametrize("use", [train, evaluate])

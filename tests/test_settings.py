@@ -10,7 +10,8 @@ from runs import ROOT
 
 from tasks import TASKS
 from tasks.copy import Copy
-from training import Settings
+from tasks.fields import limit
+from training import BadInput, Settings
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,15 @@ from training import Settings
 def test_a_wrong_setting_is_refused_by_name(wrong, said):
     with pytest.raises(ValueError, match=said):
         Settings(**wrong)
+
+
+def test_a_task_with_a_limit_of_the_name_of_a_setting_is_refused():
+    @dataclasses.dataclass(frozen=True)
+    class Clash(Copy):
+        steps: int = limit(5, "Steps.")
+
+    with pytest.raises(BadInput, match="not have the name of a setting. Received: steps in Clash"):
+        Settings(task=Clash())
 
 
 def test_a_task_of_a_class_that_is_not_in_the_table_is_refused():

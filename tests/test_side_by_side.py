@@ -6,11 +6,15 @@ import tensorflow as tf
 from test_loop import MASK, results_and_gradients
 from test_ntm import SIZES, sequences
 
-from ntm_keras import NTM, NoisyModel, SideBySide
+from ntm_keras import NTM, MemoryLayer, NoisyModel, NTMCell, SideBySide
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from ntm_keras.tracing import trace_model
 
 keras_3 = pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
+
+
+class OwnCell(NTMCell):
+    """A cell of a user's."""
 
 
 def make_layer(**options):
@@ -108,16 +112,23 @@ def test_the_machine_in_it_can_be_traced(random):
 @pytest.mark.parametrize(
     "make, told",
     [
-        (lambda: keras.layers.LSTM(3), "LSTM"),
-        (lambda: make_layer(stateful=True), "stateful=True"),
-        (lambda: make_layer(unroll=True), "unroll=True"),
-        (lambda: make_layer(controller=keras.layers.GRUCell(6)), "controller=<.*GRUCell"),
-        (lambda: NTM(**SIZES, dtype="mixed_float16"), "dtype='float16'"),
-        *([(make_layer, "under Keras 2")] if IS_KERAS_2 else []),
+        (lambda: keras.layers.LSTM(3), "It is another layer"),
+        (lambda: make_layer(stateful=True), "It is stateful"),
+        (lambda: make_layer(activity_regularizer="l2"), "It has an activity regularizer"),
+        *(
+            [(make_layer, "Under Keras 2")]
+            if IS_KERAS_2
+            else [
+                (lambda: make_layer(unroll=True), "It is unrolled"),
+                (lambda: make_layer(controller=keras.layers.GRUCell(6)), "no fast loop"),
+                (lambda: NTM(**SIZES, dtype="mixed_float16"), "no fast loop"),
+                (lambda: MemoryLayer(OwnCell(**SIZES)), "no fast loop"),
+            ]
+        ),
     ],
 )
-def test_other_layers_are_refused(make, told):
-    with pytest.raises(ValueError, match=f"layer with a fast loop: .* Received: layer=.*{told}"):
+def test_other_layers_are_refused_with_the_reason(make, told):
+    with pytest.raises(ValueError, match=f"`layer` must be an NTM or MANN .* {told}.* Received:"):
         SideBySide(make())
 
 

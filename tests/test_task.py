@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import pathlib
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tasks import TASKS, task_class
+from tasks.task import Task
 from training import models
 
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
@@ -38,6 +40,22 @@ def make(tmp_path_factory):
 def test_a_limit_out_of_its_bounds_is_refused(name, limits, said):
     with pytest.raises(ValueError, match=said):
         task_class(name)(**limits)
+
+
+@pytest.mark.parametrize("name", ["largest_size", "input_width", "generate", "small_size"])
+def test_a_task_that_lacks_something_is_refused_when_it_is_made(name):
+    missing = {name: getattr(Task, name, None)}
+    with pytest.raises(TypeError, match=f"HalfTask must define `{name}`"):
+        type("HalfTask", (task_class("copy"),), missing)()
+
+
+def test_a_field_of_a_task_that_is_no_limit_is_refused_by_name():
+    @dataclasses.dataclass(frozen=True)
+    class OddTask(task_class("copy")):
+        extra: int = 4
+
+    with pytest.raises(TypeError, match="OddTask.extra must be made by `limit`.* extra=4"):
+        OddTask()
 
 
 def numbers(dataset, count):

@@ -156,6 +156,11 @@ def test_a_model_without_a_machine_has_no_traces(inputs):
     assert traces == {}
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(ValueError, match="Argument `model` must be a keras.Model. Received: .*=3"):
+        trace_model(3, np.zeros([1, 2, 3]))
+
+
 def test_what_is_no_cell_is_refused():
     for other in (NTM(6, 8, 4, 1, 1), keras.layers.LSTMCell(3)):
         with pytest.raises(ValueError, match="a layer has it as `layer.cell`"):

@@ -13,12 +13,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from training.errors import BadInput, StoppedBySignalError
+from training.run_folder import settings_of_run
 from training.settings import Settings
 
 if TYPE_CHECKING:
     from training.run import evaluate, train
 
-__all__ = ["BadInput", "Settings", "StoppedBySignalError", "evaluate", "train"]
+__all__ = [
+    "BadInput",
+    "Settings",
+    "StoppedBySignalError",
+    "evaluate",
+    "settings_of_run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

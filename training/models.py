@@ -70,7 +70,8 @@ class Models(NamedTuple):
         model: From the task's inputs to logits; it is saved and measured.
         trainer: What is trained.
         tester: What validations and tests measure: the trainer or, where the machine has fewer
-            locations in training, `model`. Then `callbacks.GrowMemory` copies the weights.
+            locations in training, a model with the layers of `model`. Then `callbacks.GrowMemory`
+            copies the weights.
     """
 
     model: Any

@@ -74,6 +74,8 @@ def train(
     """
     started = time.perf_counter() if started is None else started
     _check_type(settings)
+    if logdir == "":
+        raise BadInput("Argument `logdir` must be a path, or None. Received: logdir=''")
     folder = None if logdir is None else os.path.expanduser(logdir)
     strategy = models.make_strategy(settings, folder)
     if folder and strategy and strategy.cluster_resolver and strategy.cluster_resolver.task_id:

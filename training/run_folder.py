@@ -13,6 +13,7 @@ from typing import Any
 
 from training import flagfiles
 from training.errors import BadInput
+from training.settings import Settings
 
 # The files in a run's folder, beside checkpoints and event files.
 SETTINGS = "flags.cfg"
@@ -116,6 +117,17 @@ def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
 def settings_in(logdir: str) -> dict[str, Any]:
     """The flags of the run in a folder, by their names."""
     return flagfiles.read(os.path.join(logdir, SETTINGS))
+
+
+def settings_of_run(logdir: str | os.PathLike) -> Settings:
+    """The settings of the run in a folder: `evaluate` measures its machine with them.
+
+    Raises:
+        ValueError: The folder does not hold a run, or its flags are not allowed.
+    """
+    folder = os.path.expanduser(logdir)
+    check_has_model(folder)
+    return Settings.from_flags(settings_in(folder))
 
 
 def check_init_from(logdir: str, path: str | None) -> None:

@@ -274,10 +274,21 @@ class Settings:
                 if not (field.name == "task" and isinstance(value, Task)):
                     object.__setattr__(self, field.name, checked(field, value))
             self._check_together()
+            self._check_limits()
             name_of(self.made_task)
             self.sizes()
         except ValueError as error:
             raise BadInput(str(error)) from error
+
+    def _check_limits(self) -> None:
+        """Refuses a task with a limit that would be a second flag of the same name."""
+        own = {field.name for field in dataclasses.fields(self)}
+        both = [field.name for field in dataclasses.fields(self.made_task) if field.name in own]
+        if both:
+            raise ValueError(
+                "a limit of a task must not have the name of a setting."
+                f" Received: {', '.join(both)} in {type(self.made_task).__name__}"
+            )
 
     def _check_together(self) -> None:
         """Refuses settings that do not fit each other."""

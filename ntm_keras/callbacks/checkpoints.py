@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import validation
+from ntm_keras.callbacks.averages import SwapAveragedWeights
 from ntm_keras.callbacks.images import reason
 from ntm_keras.keras_compat import (
     build_optimizer,
@@ -60,7 +61,7 @@ class Checkpoints(keras.callbacks.Callback):
             at the end of training.
 
     Raises:
-        ValueError: `seconds` is not a number of at least 0. When training begins: the folder has a
+        ValueError: An argument is not what it must be. When training begins: the folder has a
             checkpoint of a later step, which was not restored.
         OSError: In training, when a checkpoint cannot be written.
     """
@@ -69,13 +70,23 @@ class Checkpoints(keras.callbacks.Callback):
         self,
         folder: str,
         variables: dict[str, tf.Variable] | None = None,
-        averages: Any = None,
+        averages: SwapAveragedWeights | None = None,
         seconds: float = 30.0,
     ):
         super().__init__()
         self._folder = pathlib.Path(os.path.expanduser(folder))
         self._variables = variables or {}
         self._averages = averages
+        if not isinstance(self._variables, dict):
+            raise ValueError(
+                "Argument `variables` must be a dict from name to variable."
+                f" Received: variables={variables!r}"
+            )
+        if not isinstance(averages, SwapAveragedWeights | None):
+            raise ValueError(
+                "Argument `averages` must be a SwapAveragedWeights."
+                f" Received: averages={averages!r}"
+            )
         self._seconds = validation.number("seconds", seconds, at_least=0)
         self._written_at = -math.inf
         self._step: int | None = None  # Of the last checkpoint written or read.
