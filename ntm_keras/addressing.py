@@ -4,7 +4,10 @@ Every function works on all heads of a batch at once. `batch` sequences, `heads`
 `memory_size` locations (N in the paper), `memory_vector_dim` numbers in each (M).
 """
 
-import tensorflow as tf
+import functools
+import operator
+
+from ntm_keras.keras_compat import Tensor, ops
 
 # Added inside the roots of the norms, so that the gradient stays finite at a zero vector.
 NORM_EPSILON = 1e-8
@@ -13,7 +16,7 @@ NORM_EPSILON = 1e-8
 LOG_EPSILON = 1e-12
 
 
-def cosine_similarity(memory: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+def cosine_similarity(memory: Tensor, key: Tensor) -> Tensor:
     """K[k_t, M_t(i)], eq (6): the cosine similarity of each key and each memory row.
 
     Args:
@@ -23,15 +26,15 @@ def cosine_similarity(memory: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     Returns:
         `(batch, heads, memory_size)`, between -1 and 1.
     """
-    dot = tf.matmul(key, memory, transpose_b=True)
-    return dot / (_norm(key)[:, :, tf.newaxis] * _norm(memory)[:, tf.newaxis, :])
+    dot = ops.matmul(key, ops.transpose(memory, [0, 2, 1]))
+    return dot / (_norm(key)[:, :, None] * _norm(memory)[:, None, :])
 
 
-def _norm(vector: tf.Tensor) -> tf.Tensor:
-    return tf.sqrt(tf.reduce_sum(tf.square(vector), axis=-1) + NORM_EPSILON)
+def _norm(vector: Tensor) -> Tensor:
+    return ops.sqrt(ops.sum(ops.square(vector), axis=-1) + NORM_EPSILON)
 
 
-def address_by_content(memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor) -> tf.Tensor:
+def address_by_content(memory: Tensor, key: Tensor, key_strength: Tensor) -> Tensor:
     """w_t^c, eq (5): the softmax of the similarities times the key strength.
 
     Args:
@@ -42,12 +45,12 @@ def address_by_content(memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tenso
     Returns:
         The content weighting, `(batch, heads, memory_size)`.
     """
-    return softmax(key_strength[:, :, tf.newaxis] * cosine_similarity(memory, key))
+    return softmax(key_strength[:, :, None] * cosine_similarity(memory, key))
 
 
 def interpolate(
-    content_weighting: tf.Tensor, previous_weighting: tf.Tensor, interpolation_gate: tf.Tensor
-) -> tf.Tensor:
+    content_weighting: Tensor, previous_weighting: Tensor, interpolation_gate: Tensor
+) -> Tensor:
     """w_t^g, eq (7): the content weighting where the gate is 1, the previous one where it is 0.
 
     Args:
@@ -58,11 +61,11 @@ def interpolate(
     Returns:
         The gated weighting, `(batch, heads, memory_size)`.
     """
-    gate = interpolation_gate[:, :, tf.newaxis]
+    gate = interpolation_gate[:, :, None]
     return gate * content_weighting + (1 - gate) * previous_weighting
 
 
-def shift(weighting: tf.Tensor, shift_weighting: tf.Tensor) -> tf.Tensor:
+def shift(weighting: Tensor, shift_weighting: Tensor) -> Tensor:
     """w~_t, eq (8): the circular convolution with the shift weighting.
 
     Args:
@@ -73,28 +76,29 @@ def shift(weighting: tf.Tensor, shift_weighting: tf.Tensor) -> tf.Tensor:
     Returns:
         The shifted weighting, `(batch, heads, memory_size)`.
     """
-    return tf.add_n(
-        [weight * roll(weighting, offset) for offset, weight in weighted_shifts(shift_weighting)]
+    shifted = (
+        weight * roll(weighting, offset) for offset, weight in weighted_shifts(shift_weighting)
     )
+    return functools.reduce(operator.add, shifted)
 
 
-def weighted_shifts(shift_weighting: tf.Tensor) -> list[tuple[int, tf.Tensor]]:
+def weighted_shifts(shift_weighting: Tensor) -> list[tuple[int, Tensor]]:
     """Every offset and its weight, `(batch, heads, 1)`, in the order of the shift weighting."""
     shift_range = shift_weighting.shape[-1] // 2
     offsets = [*range(shift_range + 1), *range(-shift_range, 0)]
-    return list(zip(offsets, tf.split(shift_weighting, len(offsets), axis=-1), strict=True))
+    return list(zip(offsets, ops.split(shift_weighting, len(offsets), axis=-1), strict=True))
 
 
-def roll(weighting: tf.Tensor, offset: int) -> tf.Tensor:
-    """`tf.roll` along the last axis; several times faster outside XLA, with its gradient too."""
+def roll(weighting: Tensor, offset: int) -> Tensor:
+    """`ops.roll` along the last axis; in TensorFlow, outside XLA, several times faster."""
     if offset == 0:
         return weighting
     size = weighting.shape[-1]
-    kept, around = tf.split(weighting, [size - offset % size, offset % size], axis=-1)
-    return tf.concat([around, kept], axis=-1)
+    kept, around = ops.split(weighting, [size - offset % size], axis=-1)
+    return ops.concatenate([around, kept], axis=-1)
 
 
-def sharpen(weighting: tf.Tensor, sharpening: tf.Tensor) -> tf.Tensor:
+def sharpen(weighting: Tensor, sharpening: Tensor) -> Tensor:
     """w_t, eq (9): the weighting to the power gamma, normalised to sum to 1.
 
     Computed as the softmax of `gamma log(w)`, which neither overflows nor divides by zero.
@@ -107,11 +111,11 @@ def sharpen(weighting: tf.Tensor, sharpening: tf.Tensor) -> tf.Tensor:
         The sharpened weighting, `(batch, heads, memory_size)`; uniform if `weighting` is all
             zeros.
     """
-    return softmax(sharpening[:, :, tf.newaxis] * tf.math.log(weighting + LOG_EPSILON))
+    return softmax(sharpening[:, :, None] * ops.log(weighting + LOG_EPSILON))
 
 
-def softmax(exponents: tf.Tensor) -> tf.Tensor:
-    """`tf.nn.softmax` along the last axis; three times as fast for short rows outside XLA."""
-    largest = tf.stop_gradient(tf.reduce_max(exponents, axis=-1, keepdims=True))
-    powers = tf.exp(exponents - largest)
-    return powers / tf.reduce_sum(powers, axis=-1, keepdims=True)
+def softmax(exponents: Tensor) -> Tensor:
+    """`ops.softmax` along the last axis; in TensorFlow three times as fast for short rows."""
+    largest = ops.stop_gradient(ops.max(exponents, axis=-1, keepdims=True))
+    powers = ops.exp(exponents - largest)
+    return powers / ops.sum(powers, axis=-1, keepdims=True)

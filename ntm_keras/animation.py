@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ntm_keras.keras_compat import to_numpy
 from ntm_keras.pictures import Panel, draw_panel, sequence_panels, some_rows, used_locations
 
 _FIELDS = ("write_weightings", "memory", "read_weightings")
@@ -97,7 +98,7 @@ def _panels_below(trace: Any) -> Iterator[tuple[Panel, np.ndarray]]:
     shown = used_locations(trace)
     ticks = {row: str(shown[row]) for row in some_rows(len(shown))}
     for title, field in zip(("Write", "Memory", "Read"), _FIELDS, strict=True):
-        values = np.asarray(getattr(trace, field)[0], np.float64)
+        values = to_numpy(getattr(trace, field)[0]).astype(np.float64)
         if field != "memory":
             values = np.swapaxes(values, 1, 2)
         values = values[:, shown]

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, serializable
+from ntm_keras.keras_compat import (
+    IS_KERAS_2,
+    AbstractRNNCell,
+    Tensor,
+    keras,
+    name_scope,
+    ops,
+    serializable,
+    static_shape,
+)
 
 CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
 
@@ -67,7 +77,7 @@ class FeedforwardCell(AbstractRNNCell):
     def build(self, input_shape):
         width = input_shape[-1]
         for layer in self.layers:
-            with tf.name_scope(layer.name):
+            with name_scope(layer.name):
                 layer.build((None, width))
             width = self.units
         super().build(input_shape)
@@ -139,25 +149,25 @@ class CountingLSTMCell(AbstractRNNCell):
 
     def call(self, inputs, states):
         output, carry = states
-        i, f, candidate, o = tf.split(
-            tf.matmul(inputs, self.kernel)
-            + tf.matmul(output, self.recurrent_kernel)
-            + tf.convert_to_tensor(self.bias),
+        i, f, candidate, o = ops.split(
+            ops.matmul(inputs, self.kernel)
+            + ops.matmul(output, self.recurrent_kernel)
+            + ops.convert_to_tensor(self.bias),
             4,
             axis=-1,
         )
-        i, f, o = (tf.clip_by_value(gate / 6 + 0.5, 0, 1) for gate in (i, f, o))
+        i, f, o = (ops.clip(gate / 6 + 0.5, 0, 1) for gate in (i, f, o))
         carry = f * carry + i * candidate
-        output = o * tf.tanh(carry)
+        output = o * ops.tanh(carry)
         return output, [output, carry]
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
 
 
-def _unit_forget_bias(shape: Any, dtype: Any = None) -> tf.Tensor:
+def _unit_forget_bias(shape: Any, dtype: Any = None) -> Tensor:
     """A bias of 1 for the forget gate and 0 for the others."""
-    return tf.repeat(tf.constant([0.0, 1.0, 0.0, 0.0], dtype or "float32"), shape[0] // 4)
+    return ops.cast(np.repeat([0.0, 1.0, 0.0, 0.0], shape[0] // 4), dtype or "float32")
 
 
 def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:
@@ -235,13 +245,13 @@ def state_sizes(cell: Any) -> list[int]:
     return [tf.TensorShape(size).num_elements() for size in tf.nest.flatten(cell.state_size)]
 
 
-def initial_state(cell: Any, dtype: Any) -> list[tf.Tensor]:
+def initial_state(cell: Any, dtype: Any) -> list[Tensor]:
     """A controller's own state before the first step of one sequence: `(size,)` for each state."""
     if not hasattr(cell, "get_initial_state"):
-        return [tf.zeros([size], dtype) for size in state_sizes(cell)]
+        return [ops.zeros([size], dtype) for size in state_sizes(cell)]
     others = {"inputs": None, "dtype": cell.compute_dtype} if IS_KERAS_2 else {}
     states = cell.get_initial_state(batch_size=1, **others)
-    return [tf.cast(state[0], dtype) for state in tf.nest.flatten(states)]
+    return [ops.cast(state[0], dtype) for state in tf.nest.flatten(states)]
 
 
 def build(cell: Any, width: int) -> None:
@@ -264,8 +274,8 @@ def build(cell: Any, width: int) -> None:
 
 
 def run_controller(
-    cell: Any, units: int, inputs: tf.Tensor, flat_states: list[tf.Tensor]
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    cell: Any, units: int, inputs: Tensor, flat_states: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     """Runs one step of a controller; its states are given and returned as a flat list.
 
     Args:
@@ -281,11 +291,13 @@ def run_controller(
         ValueError: The cell's output or states do not have the sizes that the cell declares.
     """
     state_size = cell.state_size if tf.nest.is_nested(cell.state_size) else [cell.state_size]
-    own_inputs, *own_states = (tf.cast(each, cell.compute_dtype) for each in (inputs, *flat_states))
+    own_inputs, *own_states = (
+        ops.cast(each, cell.compute_dtype) for each in (inputs, *flat_states)
+    )
     output, new_states = cell(own_inputs, tf.nest.pack_sequence_as(state_size, own_states))
     new_states = tf.nest.flatten(new_states)
     wanted = [(None, size) for size in (units, *state_sizes(cell))]
-    shapes = [each.shape for each in (output, *new_states)]
+    shapes = [static_shape(each) for each in (output, *new_states)]
     if len(shapes) != len(wanted) or not all(
         map(tf.TensorShape.is_compatible_with, shapes, wanted)
     ):
@@ -293,7 +305,7 @@ def run_controller(
             "The controller's `call` must return its output and its states, of the widths"
             f" {[size for _, size in wanted]}. Received: {shapes} from {cell!r}"
         )
-    return tf.cast(output, inputs.dtype), [tf.cast(state, inputs.dtype) for state in new_states]
+    return ops.cast(output, inputs.dtype), [ops.cast(state, inputs.dtype) for state in new_states]
 
 
 def reset_dropout(cell: Any) -> None:

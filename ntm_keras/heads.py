@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from ntm_keras.addressing import softmax
+from ntm_keras.keras_compat import Tensor, ops
 
 
 class HeadParameters(NamedTuple):
@@ -21,13 +21,13 @@ class HeadParameters(NamedTuple):
         add_vector: a_t, `(batch, write heads, memory_vector_dim)`, between -1 and 1.
     """
 
-    key: tf.Tensor
-    key_strength: tf.Tensor
-    interpolation_gate: tf.Tensor
-    shift_weighting: tf.Tensor
-    sharpening: tf.Tensor
-    erase_vector: tf.Tensor
-    add_vector: tf.Tensor
+    key: Tensor
+    key_strength: Tensor
+    interpolation_gate: Tensor
+    shift_weighting: Tensor
+    sharpening: Tensor
+    erase_vector: Tensor
+    add_vector: Tensor
 
 
 def parameter_count(
@@ -65,7 +65,7 @@ def by_location_biases(
 
 
 def head_parameters(
-    projection: tf.Tensor,
+    projection: Tensor,
     read_head_num: int,
     write_head_num: int,
     memory_vector_dim: int,
@@ -85,21 +85,22 @@ def head_parameters(
         The `HeadParameters`.
     """
     heads, width = read_head_num + write_head_num, memory_vector_dim
-    addressing, writing = tf.split(projection, [-1, 2 * width * write_head_num], axis=-1)
-    key, key_strength, interpolation_gate, shift_weighting, sharpening = tf.split(
-        tf.reshape(addressing, [-1, heads, addressing.shape[-1] // heads]),
-        [width, 1, 1, 2 * shift_range + 1, 1],
+    per_head = width + 2 * shift_range + 4
+    addressing, writing = ops.split(projection, [heads * per_head], axis=-1)
+    key, key_strength, interpolation_gate, shift_weighting, sharpening = ops.split(
+        ops.reshape(addressing, [-1, heads, per_head]),
+        [width, width + 1, width + 2, per_head - 1],
         axis=-1,
     )
-    erase_vector, add_vector = tf.unstack(
-        tf.reshape(writing, [-1, write_head_num, 2, width]), axis=2
+    erase_vector, add_vector = ops.unstack(
+        ops.reshape(writing, [-1, write_head_num, 2, width]), axis=2
     )
     return HeadParameters(
-        key=tf.tanh(key),
-        key_strength=10 * tf.sigmoid(tf.squeeze(key_strength, axis=-1)),
-        interpolation_gate=tf.sigmoid(tf.squeeze(interpolation_gate, axis=-1)),
+        key=ops.tanh(key),
+        key_strength=10 * ops.sigmoid(ops.squeeze(key_strength, axis=-1)),
+        interpolation_gate=ops.sigmoid(ops.squeeze(interpolation_gate, axis=-1)),
         shift_weighting=softmax(shift_weighting),
-        sharpening=1 + tf.nn.softplus(tf.squeeze(sharpening, axis=-1)),
-        erase_vector=tf.sigmoid(erase_vector),
-        add_vector=tf.tanh(add_vector),
+        sharpening=1 + ops.softplus(ops.squeeze(sharpening, axis=-1)),
+        erase_vector=ops.sigmoid(erase_vector),
+        add_vector=ops.tanh(add_vector),
     )

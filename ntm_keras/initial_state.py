@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
+import numpy as np
 
 from ntm_keras import controllers, validation
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import Tensor, keras, name_scope, ops, outside_graphs, to_numpy
 
 MEMORY_INITIALIZERS = ("learned", "constant", "random")
 WEIGHTING_INITIALIZERS = ("spread", "focused")
@@ -82,21 +82,19 @@ class LearnedInitialState:
             return keras.initializers.RandomUniform(-bound, bound)
         return copy_of(self.memory_initializer)
 
-    def __call__(
-        self, cell: Any, dtype: Any
-    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor, tf.Tensor]:
+    def __call__(self, cell: Any, dtype: Any) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         """Controller state, read vectors, weightings and memory of one sequence."""
 
         def squashed(weight, squash):
-            return squash(tf.cast(weight, dtype))
+            return squash(ops.cast(weight, dtype))
 
         is_learned = self.memory_initializer == "learned"
         return (
-            [squashed(weight, tf.tanh) for weight in self.controller_state]
+            [squashed(weight, ops.tanh) for weight in self.controller_state]
             or controllers.initial_state(cell.controller, dtype),
-            squashed(self.read_vectors, tf.tanh),
-            squashed(self.weightings, tf.nn.softmax),
-            squashed(self.memory, tf.tanh if is_learned else tf.identity),
+            squashed(self.read_vectors, ops.tanh),
+            squashed(self.weightings, ops.softmax),
+            squashed(self.memory, ops.tanh if is_learned else lambda memory: memory),
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -119,15 +117,17 @@ def copy_of(initializer: Any) -> Any:
 
 def _learned_sizes(cell: Any) -> list[int]:
     """The sizes of the controller's states; empty if its own initial state is not zero."""
-    with tf.init_scope(), tf.name_scope("controller"):
+    with outside_graphs(), name_scope("controller"):
         own = controllers.initial_state(cell.controller, cell.compute_dtype)
-        is_zero = not any(bool(tf.reduce_any(state != 0)) for state in own)
+        is_zero = not any(to_numpy(state).any() for state in own)
     return cell.controller_state_size if is_zero else []
 
 
-def _focus(shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
+def _focus(shape: Sequence[int], dtype: Any = None) -> Tensor:
     """Logits of weightings that are focused on the first location."""
-    return tf.one_hot(tf.zeros(shape[:-1], tf.int32), shape[-1], _FOCUS_LOGIT, dtype=dtype)
+    logits = np.zeros(shape)
+    logits[..., 0] = _FOCUS_LOGIT
+    return ops.cast(logits, dtype)
 
 
 def _memory_initializer(initializer: Any) -> Any:

@@ -1,13 +1,22 @@
-"""The differences between Keras 2 and Keras 3."""
+"""The differences between Keras 2 and Keras 3, and between Keras 3's backends."""
 
+import contextlib
+import importlib
 import os
 import sys
 import warnings
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 keras = tf.keras
+
+# A tensor of the backend.
+Tensor: TypeAlias = Any
+
+BACKENDS = ("tensorflow", "jax", "torch")
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -20,22 +29,29 @@ def _check_backend() -> None:
         if legacy in ("1", "true", "True"):
             needs = "Keras 2 (TF_USE_LEGACY_KERAS=1) needs the package tf-keras. "
         elif os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-            needs = "Set KERAS_BACKEND=tensorflow. "
+            needs = "Install that backend, or set KERAS_BACKEND=tensorflow. "
         raise ImportError(
-            "ntm_keras needs Keras on its TensorFlow backend, and Keras could not be imported. "
+            "ntm_keras needs Keras, which could not be imported. "
             f"Received: KERAS_BACKEND={os.environ.get('KERAS_BACKEND')!r}, "
             f"TF_USE_LEGACY_KERAS={legacy!r}. {needs}{error}"
         ) from error
-    if backend != "tensorflow":
+    if backend not in BACKENDS:
         raise ImportError(
-            "ntm_keras needs Keras on its TensorFlow backend: set KERAS_BACKEND=tensorflow. "
-            f"Received: backend={backend!r}"
+            f"ntm_keras needs one of Keras's backends {', '.join(BACKENDS)}: set"
+            f" KERAS_BACKEND=tensorflow. Received: backend={backend!r}"
         )
 
 
 _check_backend()
 
 IS_KERAS_2 = hasattr(keras.layers, "AbstractRNNCell")
+IS_TENSORFLOW = keras.backend.backend() == "tensorflow"
+
+# Keras's loop on JAX repeats a cell's first state for its output where a step is masked.
+LOOP_NEEDS_OUTPUT_AS_FIRST_STATE = keras.backend.backend() == "jax"
+
+# `keras.ops`, or what does the same in TensorFlow.
+ops: Any = importlib.import_module("ntm_keras.tensorflow_ops") if IS_TENSORFLOW else keras.ops
 
 if IS_KERAS_2:
     if "keras" in sys.modules:
@@ -67,15 +83,86 @@ else:
 
         def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
             if inputs is not None:
-                batch_size, dtype = tf.shape(inputs)[0], dtype or inputs.dtype
+                batch_size, dtype = ops.shape(inputs)[0], dtype or inputs.dtype
             return tf.nest.map_structure(
-                lambda size: tf.zeros([batch_size, size], dtype or self.compute_dtype),
+                lambda size: ops.zeros([batch_size, size], dtype or self.compute_dtype),
                 self.state_size,
             )
 
 
-# Keras 3's symbolic tensors need its own operation; Keras 2's work with TensorFlow's.
-reshape = tf.reshape if IS_KERAS_2 else keras.ops.reshape
+# In TensorFlow, names and tensors of the graph that is being made.
+name_scope: Callable[[str], Any] = tf.name_scope if IS_TENSORFLOW else contextlib.nullcontext
+outside_graphs: Callable[[], Any] = tf.init_scope if IS_TENSORFLOW else contextlib.nullcontext
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of any backend, such as `float32`."""
+    is_tensorflow_s = IS_KERAS_2 or isinstance(dtype, tf.DType)
+    return tf.as_dtype(dtype).name if is_tensorflow_s else keras.backend.standardize_dtype(dtype)
+
+
+def static_shape(tensor: Tensor) -> tf.TensorShape:
+    """The shape of a tensor of any backend, as far as it is known."""
+    shape = tensor.shape
+    return shape if isinstance(shape, tf.TensorShape) else tf.TensorShape(tuple(shape))
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A tensor of any backend, or what NumPy takes for an array, as an array."""
+    return np.asarray(tensor if IS_TENSORFLOW else ops.convert_to_numpy(tensor))
+
+
+def scan(function: Callable[[Any, Tensor], Any], sequence: Tensor, first: Any) -> Any:
+    """What `function(last, element)` returns for every element of a sequence, stacked.
+
+    Args:
+        function: Called with what it returned last, a structure of tensors.
+        sequence: The elements, along the first axis.
+        first: What the first call is given.
+    """
+    if IS_TENSORFLOW:
+        return tf.scan(function, sequence, first)
+    results = []
+    for element in ops.unstack(sequence, axis=0):
+        first = function(first, element)
+        results.append(first)
+    return tf.nest.map_structure(lambda *each: ops.stack(each, axis=0), *results)
+
+
+def masked_loop(
+    step: Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]],
+    sequences: Tensor,
+    states: list[Tensor],
+    mask: Tensor,
+    output_size: int,
+    zero_output: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Runs a cell over sequences on JAX; a step whose mask is False changes nothing.
+
+    Args:
+        step: From a step's inputs and the states to its outputs and the new states.
+        sequences: `(batch, time, features)`.
+        states: The states before the first step.
+        mask: `(batch, time)`, bool.
+        output_size: The width of the outputs.
+        zero_output: Whether masked outputs are zeros, or the last ones that count.
+
+    Returns:
+        The outputs, `(batch, time, output_size)`, and the states after the last step.
+    """
+
+    def masked_step(last, element):
+        (output, states), (inputs, counts) = last, element
+        new_output, new_states = step(inputs, states)
+        kept = [ops.where(counts, new, old) for new, old in zip(new_states, states)]
+        output = ops.where(counts, new_output, output)
+        return (output, kept), ops.where(counts, new_output, 0) if zero_output else output
+
+    first = ops.zeros([ops.shape(sequences)[0], output_size], sequences.dtype), states
+    elements = ops.transpose(sequences, [1, 0, 2]), ops.transpose(mask)[:, :, None]
+    with keras.StatelessScope():  # A scan must not change variables.
+        (_, states), outputs = ops.scan(masked_step, first, elements)
+    return ops.transpose(outputs, [1, 0, 2]), states
 
 
 def serializable(cls: _Class) -> _Class:

@@ -12,10 +12,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import tensorflow as tf
-
 from ntm_keras import validation
-from ntm_keras.keras_compat import keras, serializable
+from ntm_keras.keras_compat import Tensor, keras, ops, serializable
 from ntm_keras.metrics import MaskedCrossentropy, check_shapes, mask_of
 
 
@@ -42,8 +40,8 @@ class LabelCrossentropy(MaskedCrossentropy):
         self.places = validation.integer("places", places, at_least=1)
 
     def nats(self, targets, logits):
-        return tf.nn.softmax_cross_entropy_with_logits(
-            letters(targets, self.places), letters(logits, self.places)
+        return ops.categorical_crossentropy(
+            letters(targets, self.places), letters(logits, self.places), from_logits=True
         )
 
     def get_config(self):
@@ -78,17 +76,17 @@ class InstanceAccuracy(keras.metrics.Mean):
     def update_state(self, y_true, y_pred, sample_weight=None):
         mask = mask_of(y_pred, sample_weight)
         check_shapes(y_true, y_pred)
-        right = tf.cast(is_right(y_true, y_pred, self.places), tf.float32)
+        right = ops.cast(is_right(y_true, y_pred, self.places), "float32")
         here = self._counts(instance_numbers(y_true))
-        return super().update_state(self._value(right), mask * tf.cast(here, tf.float32))
+        return super().update_state(self._value(right), mask * ops.cast(here, "float32"))
 
     def result(self):
-        return tf.where(tf.convert_to_tensor(self.count) > 0, super().result(), math.nan)
+        return ops.where(ops.convert_to_tensor(self.count) > 0, super().result(), math.nan)
 
-    def _counts(self, instances: tf.Tensor) -> tf.Tensor:
-        return tf.equal(instances, self.instance)
+    def _counts(self, instances: Tensor) -> Tensor:
+        return ops.equal(instances, self.instance)
 
-    def _value(self, right: tf.Tensor) -> tf.Tensor:
+    def _value(self, right: Tensor) -> Tensor:
         return right
 
     def get_config(self):
@@ -119,29 +117,31 @@ class LaterError(InstanceAccuracy):
         return 1 - right
 
 
-def letters(labels: tf.Tensor, places: int) -> tf.Tensor:
+def letters(labels: Tensor, places: int) -> Tensor:
     """Labels, `(batch, time, places * letters)`, as `(batch, time, places, letters)`."""
-    labels = tf.convert_to_tensor(labels)
+    labels = ops.convert_to_tensor(labels)
     width = labels.shape[-1]
     if width is not None and width % places:
         raise ValueError(
             "Labels must have the shape (batch, time, places * letters). "
             f"Received: {tuple(labels.shape)}, places={places}"
         )
-    batch, time = tf.unstack(tf.shape(labels)[:2], num=2)
-    return tf.reshape(labels, [batch, time, places, -1 if width is None else width // places])
+    sizes = ops.shape(labels)
+    return ops.reshape(
+        labels, [sizes[0], sizes[1], places, -1 if width is None else width // places]
+    )
 
 
-def is_right(targets: tf.Tensor, logits: tf.Tensor, places: int) -> tf.Tensor:
+def is_right(targets: Tensor, logits: Tensor, places: int) -> Tensor:
     """Whether each answer is the target, `(batch, time)`."""
-    wanted, answered = (tf.argmax(letters(each, places), axis=-1) for each in (targets, logits))
-    return tf.reduce_all(tf.equal(wanted, answered), axis=-1)
+    wanted, answered = (ops.argmax(letters(each, places), axis=-1) for each in (targets, logits))
+    return ops.all(ops.equal(wanted, answered), axis=-1)
 
 
-def instance_numbers(targets: tf.Tensor) -> tf.Tensor:
+def instance_numbers(targets: Tensor) -> Tensor:
     """How many times each target's label has occurred so far, itself included: `(batch, time)`."""
-    targets = tf.cast(targets, tf.float32)
-    shared = tf.matmul(targets, targets, transpose_b=True)
-    own = tf.reduce_sum(targets, axis=-1)[:, :, tf.newaxis]
-    is_same = tf.linalg.band_part(tf.cast(shared > own - 0.5, tf.int32), -1, 0)
-    return tf.reduce_sum(is_same, axis=-1)
+    targets = ops.cast(targets, "float32")
+    shared = ops.matmul(targets, ops.transpose(targets, [0, 2, 1]))
+    own = ops.sum(targets, axis=-1)[:, :, None]
+    is_same = ops.tril(ops.cast(shared > own - 0.5, "int32"))
+    return ops.sum(is_same, axis=-1)

@@ -17,7 +17,19 @@ import tensorflow as tf
 
 from ntm_keras import controllers, fast, validation
 from ntm_keras.initial_state import copy_of
-from ntm_keras.keras_compat import IS_KERAS_2, AbstractRNNCell, keras, reshape, serializable
+from ntm_keras.keras_compat import (
+    IS_KERAS_2,
+    LOOP_NEEDS_OUTPUT_AS_FIRST_STATE,
+    AbstractRNNCell,
+    Tensor,
+    dtype_name,
+    keras,
+    masked_loop,
+    name_scope,
+    ops,
+    serializable,
+    static_shape,
+)
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -144,7 +156,7 @@ class MemoryCell(AbstractRNNCell):
         """The `State` of one sequence before its first step, without a batch axis."""
         raise NotImplementedError
 
-    def step(self, inputs: tf.Tensor, state: Any) -> Any:
+    def step(self, inputs: Tensor, state: Any) -> Any:
         """One step: a NamedTuple with `outputs` and the new `state` among its fields."""
         raise NotImplementedError
 
@@ -203,7 +215,7 @@ class MemoryCell(AbstractRNNCell):
         self.expect(input_shape[-1])
         for name in ("parameter_count", "output_size"):
             validation.integer(f"{type(self).__name__}.{name}", getattr(self, name), at_least=1)
-        with tf.name_scope("controller"):
+        with name_scope("controller"):
             controllers.build(self.controller, int(input_shape[-1]) + self.read_width)
 
     def check_state_shapes(self) -> None:
@@ -249,13 +261,13 @@ class MemoryCell(AbstractRNNCell):
             dtype=self.dtype_policy,
             name=name,
         )
-        with tf.name_scope(name):
+        with name_scope(name):
             projection.build((None, input_width))
         return controllers.never_quantized(projection)
 
     def get_initial_state(
         self, inputs: Any = None, batch_size: Any = None, dtype: Any = None
-    ) -> list[tf.Tensor]:
+    ) -> list[Tensor]:
         """The state before the first step, the same for every sequence of a batch.
 
         Args:
@@ -270,21 +282,21 @@ class MemoryCell(AbstractRNNCell):
             ValueError: Neither `inputs` nor `batch_size` is given.
         """
         if inputs is not None:
-            batch_size = tf.shape(inputs)[0]
+            batch_size = ops.shape(inputs)[0]
         if batch_size is None:
             raise ValueError("Argument `batch_size` must be given if `inputs` is not.")
-        if dtype is None or not tf.as_dtype(dtype).is_floating:
+        if dtype is None or "float" not in dtype_name(dtype):
             dtype = self.compute_dtype
         controllers.reset_dropout(self.controller)
         subject = f"What `{type(self).__name__}.initial_state` returns, without a batch axis"
         return [
-            tf.repeat(tf.reshape(tensor, [1, size]), batch_size, axis=0)
+            ops.broadcast_to(ops.reshape(tensor, [1, size]), [batch_size, size])
             for tensor, size in zip(
                 self._tensors(self.initial_state(dtype), subject, []), self.state_size, strict=True
             )
         ]
 
-    def pack_state(self, state: Any) -> list[tf.Tensor]:
+    def pack_state(self, state: Any) -> list[Tensor]:
         """A `State` as the flat list of states that Keras keeps.
 
         Raises:
@@ -294,15 +306,15 @@ class MemoryCell(AbstractRNNCell):
         self._tensors(state, "Argument `state` (of a layer `initial_state`)", [None])
         return self._flat(state)
 
-    def _flat(self, state: Any) -> list[tf.Tensor]:
+    def _flat(self, state: Any) -> list[Tensor]:
         """`pack_state` of a state that was checked."""
         controller_state, *others = state
         return [
-            reshape(tensor, [-1, size])
+            ops.reshape(tensor, [-1, size])
             for tensor, size in zip([*controller_state, *others], self.state_size, strict=True)
         ]
 
-    def _tensors(self, state: Any, subject: str, batch: list[int | None]) -> list[tf.Tensor]:
+    def _tensors(self, state: Any, subject: str, batch: list[int | None]) -> list[Tensor]:
         """The tensors of a `State` as a flat list, after a check of their shapes.
 
         Args:
@@ -334,7 +346,7 @@ class MemoryCell(AbstractRNNCell):
         controllers_own = {f"controller_state[{i}]": (size,) for i, size in enumerate(sizes)}
         return {**controllers_own, **self.state_shapes}
 
-    def unpack_state(self, states: Sequence[tf.Tensor], batch_size: int | None = None) -> Any:
+    def unpack_state(self, states: Sequence[Tensor], batch_size: int | None = None) -> Any:
         """A flat list of states as a `State`.
 
         Args:
@@ -362,7 +374,7 @@ class MemoryCell(AbstractRNNCell):
         return self.State(
             states[:count],
             *(
-                reshape(each, [-1, *shape])
+                ops.reshape(each, [-1, *shape])
                 for each, shape in zip(states[count:], self.state_shapes.values())
             ),
         )
@@ -372,7 +384,7 @@ class MemoryCell(AbstractRNNCell):
         step = self.checked_step(inputs, self.unpack_state(states, inputs.shape[0]))
         return step.outputs, self._flat(step.state)
 
-    def checked_step(self, inputs: tf.Tensor, state: Any) -> Any:
+    def checked_step(self, inputs: Tensor, state: Any) -> Any:
         """What `step` returns.
 
         Raises:
@@ -392,14 +404,12 @@ class MemoryCell(AbstractRNNCell):
         for field, tensor in zip(("outputs", *self._named_shapes()), (step.outputs, *states)):
             if tensor.dtype != inputs.dtype:
                 raise ValueError(
-                    f"{subject}: `{field}` must be of dtype {inputs.dtype.name}. Received:"
-                    f" {tensor.dtype.name}"
+                    f"{subject}: `{field}` must be of dtype {dtype_name(inputs.dtype)}. Received:"
+                    f" {dtype_name(tensor.dtype)}"
                 )
         return step
 
-    def run_controller(
-        self, inputs: tf.Tensor, state: Any
-    ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+    def run_controller(self, inputs: Tensor, state: Any) -> tuple[Tensor, list[Tensor], Tensor]:
         """The controller's step on the inputs and the last read vectors.
 
         Returns:
@@ -413,13 +423,15 @@ class MemoryCell(AbstractRNNCell):
         )
         return output, controller_state, self.project(self.parameter_projection, output)
 
-    def project(self, projection: Any, features: tf.Tensor) -> tf.Tensor:
+    def project(self, projection: Any, features: Tensor) -> Tensor:
         """Applies a projection to features, and returns the result in their dtype."""
-        return tf.cast(projection(features), features.dtype)
+        return ops.cast(projection(features), features.dtype)
 
-    def with_reads(self, features: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+    def with_reads(self, features: Tensor, read_vectors: Tensor) -> Tensor:
         """Features and read vectors, concatenated."""
-        return tf.concat([features, tf.reshape(read_vectors, [-1, self.read_width])], axis=-1)
+        return ops.concatenate(
+            [features, ops.reshape(read_vectors, [-1, self.read_width])], axis=-1
+        )
 
     def get_config(self) -> dict[str, Any]:
         controller = self.controller_name or keras.layers.serialize(self.controller)
@@ -550,13 +562,13 @@ class MemoryLayer(keras.layers.RNN):
             initial_state = self._state_to_continue_from(sequences)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
-    def _state_to_continue_from(self, sequences: tf.Tensor) -> list[tf.Tensor]:
+    def _state_to_continue_from(self, sequences: Tensor) -> list[Tensor]:
         """A stateful layer's state, or its initial state if that is all zeros."""
-        states = [tf.convert_to_tensor(state) for state in self.states]
+        states = [ops.convert_to_tensor(state) for state in self.states]
         initial = self.get_initial_state(sequences if IS_KERAS_2 else states[0].shape[0])
-        was_called = tf.reduce_any([tf.reduce_any(state != 0) for state in states])
+        was_called = ops.any(ops.stack([ops.any(ops.not_equal(state, 0)) for state in states]))
         return [
-            tf.where(was_called, state, tf.cast(first, state.dtype))
+            ops.where(was_called, state, ops.cast(first, state.dtype))
             for state, first in zip(states, initial)
         ]
 
@@ -570,15 +582,24 @@ class MemoryLayer(keras.layers.RNN):
         sequences = validation.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
             mask = validation.mask(mask, sequences)
-        loop_class = None if self.unroll else fast.loop_for(self.cell)
-        if loop_class is None:
+        if mask is not None and LOOP_NEEDS_OUTPUT_AS_FIRST_STATE:
+            return self._masked_loop(sequences, initial_state, mask, training)
+        if not self.has_fast_loop:
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        outputs, states = fast.run(self, sequences, initial_state, mask)
+        return outputs[:, -1], outputs, states
+
+    def _masked_loop(self, sequences, initial_state, mask, training):
         if self.go_backwards:
-            sequences = tf.reverse(sequences, [1])
-            mask = None if mask is None else tf.reverse(mask, [1])
-        outputs, states = loop_class(self.cell, mask).run(sequences, initial_state)
-        if mask is not None:
-            outputs = _mask_outputs(outputs, mask, self.zero_output_for_mask)
+            sequences, mask = ops.flip(sequences, axis=1), ops.flip(mask, axis=1)
+        outputs, states = masked_loop(
+            functools.partial(self.cell, training=training),
+            sequences,
+            initial_state,
+            mask,
+            self.cell.output_size,
+            self.zero_output_for_mask,
+        )
         return outputs[:, -1], outputs, states
 
     if IS_KERAS_2:
@@ -695,26 +716,16 @@ def _sequences_shape(shape: Any) -> tuple[int | None, ...]:
     return tuple(shape[0] if _is_list_of_shapes(shape) else shape)
 
 
-def _mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
-    """The outputs; where the mask is False, zeros or the last output before that counts."""
-    if not zero:
-        steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
-        last = tf.scan(tf.maximum, tf.transpose(steps))
-        mask = tf.transpose(last) > 0
-        outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
-    return tf.where(mask[:, :, tf.newaxis], outputs, 0)
-
-
-def in_wide_precision(function: Callable[..., tf.Tensor], *tensors: Any) -> tf.Tensor:
+def in_wide_precision(function: Callable[..., Tensor], *tensors: Any) -> Tensor:
     """Calls a function of tensors, in single precision where they are in half precision.
 
     Half precision is too coarse for norms, softmaxes and logarithms. The result has the dtype of
     the first tensor.
     """
     dtype = tf.nest.flatten(tensors)[0].dtype
-    wide = tf.float64 if dtype == tf.float64 else tf.float32
-    widened = tf.nest.map_structure(lambda tensor: tf.cast(tensor, wide), tensors)
-    return tf.cast(function(*widened), dtype)
+    wide = "float64" if dtype_name(dtype) == "float64" else "float32"
+    widened = tf.nest.map_structure(lambda tensor: ops.cast(tensor, wide), tensors)
+    return ops.cast(function(*widened), dtype)
 
 
 def _is_named_tuple(states: Any) -> bool:
@@ -745,7 +756,7 @@ def _check_shapes(
     """Raises a ValueError that names a tensor whose shape is not `batch` and the expected one."""
     for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
         wanted = tf.TensorShape([*batch, *shape])
-        given = tf.TensorShape(tensor.shape) if hasattr(tensor, "shape") else None
+        given = static_shape(tensor) if hasattr(tensor, "shape") else None
         if given is None or not given.is_compatible_with(wanted):
             received = f"a `{type(tensor).__name__}`" if given is None else _as_text(given)
             raise ValueError(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
 from typing_extensions import Unpack
 
 from ntm_keras import addressing, controllers, memory, validation
-from ntm_keras.keras_compat import serializable
+from ntm_keras.keras_compat import Tensor, ops, serializable
 from ntm_keras.machine import (
     CellOptions,
     LayerOptions,
@@ -37,11 +36,11 @@ class MANNState(NamedTuple):
         memory: M_t, `(batch, memory_size, memory_vector_dim)`.
     """
 
-    controller_state: list[tf.Tensor]
-    read_vectors: tf.Tensor
-    read_weightings: tf.Tensor
-    usage: tf.Tensor
-    memory: tf.Tensor
+    controller_state: list[Tensor]
+    read_vectors: Tensor
+    read_weightings: Tensor
+    usage: Tensor
+    memory: Tensor
 
 
 class MANNStep(NamedTuple):
@@ -54,9 +53,9 @@ class MANNStep(NamedTuple):
         state: The `MANNState` after the step.
     """
 
-    outputs: tf.Tensor
+    outputs: Tensor
     parameters: MANNParameters
-    write_weightings: tf.Tensor
+    write_weightings: Tensor
     state: MANNState
 
 
@@ -76,16 +75,16 @@ class MANNTrace(NamedTuple):
         key_strength: `(batch, time, heads)`.
     """
 
-    outputs: tf.Tensor
-    read_weightings: tf.Tensor
-    write_weightings: tf.Tensor
-    read_vectors: tf.Tensor
-    memory: tf.Tensor
-    usage: tf.Tensor
-    key: tf.Tensor
-    add_vector: tf.Tensor
-    write_gate: tf.Tensor
-    key_strength: tf.Tensor
+    outputs: Tensor
+    read_weightings: Tensor
+    write_weightings: Tensor
+    read_vectors: Tensor
+    memory: Tensor
+    usage: Tensor
+    key: Tensor
+    add_vector: Tensor
+    write_gate: Tensor
+    key_strength: Tensor
 
 
 @shows_options
@@ -198,17 +197,17 @@ class MANNCell(MemoryCell):
         return self.rnn_size + self.read_width
 
     def initial_state(self, dtype: Any) -> MANNState:
-        first_location = tf.one_hot(0, self.memory_size, dtype=dtype)
+        first_location = ops.one_hot(0, self.memory_size, dtype=dtype)
         shapes = self.state_shapes
         return MANNState(
             controllers.initial_state(self.controller, dtype),
-            tf.zeros(shapes["read_vectors"], dtype),
-            tf.repeat(first_location[tf.newaxis], self.head_num, axis=0),
+            ops.zeros(shapes["read_vectors"], dtype),
+            ops.repeat(first_location[None], self.head_num, axis=0),
             first_location,
-            tf.fill(shapes["memory"], tf.constant(_EMPTY_MEMORY, dtype)),
+            ops.full(shapes["memory"], _EMPTY_MEMORY, dtype),
         )
 
-    def step(self, inputs: tf.Tensor, state: MANNState) -> MANNStep:
+    def step(self, inputs: Tensor, state: MANNState) -> MANNStep:
         """One step, with all its intermediate results.
 
         Args:
@@ -223,20 +222,20 @@ class MANNCell(MemoryCell):
         read_weightings = in_wide_precision(
             addressing.address_by_content, state.memory, parameters.key, parameters.key_strength
         )
-        least_used = tf.one_hot(
+        least_used = ops.one_hot(
             least_used_locations(state.usage, self.head_num),
             self.memory_size,
             dtype=state.usage.dtype,
         )
         write_weightings = addressing.interpolate(
             state.read_weightings,
-            tf.reduce_sum(least_used, axis=1, keepdims=True),
+            ops.sum(least_used, axis=1, keepdims=True),
             parameters.write_gate,
         )
-        cleared = state.memory * (1 - least_used[:, 0, :, tf.newaxis])
+        cleared = state.memory * (1 - least_used[:, 0, :, None])
         new_memory = memory.add_all(cleared, write_weightings, parameters.add_vector)
         read_vectors = memory.read(new_memory, read_weightings)
-        usage = self.gamma * state.usage + tf.reduce_sum(read_weightings + write_weightings, axis=1)
+        usage = self.gamma * state.usage + ops.sum(read_weightings + write_weightings, axis=1)
         return MANNStep(
             self.with_reads(controller_output, read_vectors),
             parameters,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import tensorflow as tf
+from ntm_keras.keras_compat import Tensor, ops
 
 # Added before the softplus: a learned key strength begins near 1 + softplus(3) = 4.05.
 _KEY_STRENGTH_OFFSET = 3.0
@@ -21,13 +22,13 @@ class MANNParameters(NamedTuple):
         key_strength: `(batch, heads)`, above 1; exactly 1 if it is not learned.
     """
 
-    key: tf.Tensor
-    add_vector: tf.Tensor
-    write_gate: tf.Tensor
-    key_strength: tf.Tensor
+    key: Tensor
+    add_vector: Tensor
+    write_gate: Tensor
+    key_strength: Tensor
 
 
-def head_parameters(projection: tf.Tensor, heads: int, sizes: Sequence[int]) -> MANNParameters:
+def head_parameters(projection: Tensor, heads: int, sizes: Sequence[int]) -> MANNParameters:
     """Constrains the controller's projected output to the ranges that the maths needs.
 
     Args:
@@ -39,17 +40,18 @@ def head_parameters(projection: tf.Tensor, heads: int, sizes: Sequence[int]) -> 
     Returns:
         The `MANNParameters`.
     """
-    per_head = tf.reshape(projection, [-1, heads, sum(sizes)])
-    key, add_vector, gate, strength = tf.split(per_head, sizes, axis=-1)
-    key, write_gate = tf.tanh(key), tf.sigmoid(tf.squeeze(gate, axis=-1))
+    per_head = ops.reshape(projection, [-1, heads, sum(sizes)])
+    ends = list(itertools.accumulate(sizes))
+    key, add_vector, gate, strength = ops.split(per_head, ends[:-1], axis=-1)
+    key, write_gate = ops.tanh(key), ops.sigmoid(ops.squeeze(gate, axis=-1))
     if sizes[3]:
-        key_strength = 1 + tf.nn.softplus(tf.squeeze(strength, axis=-1) + _KEY_STRENGTH_OFFSET)
+        key_strength = 1 + ops.softplus(ops.squeeze(strength, axis=-1) + _KEY_STRENGTH_OFFSET)
     else:
-        key_strength = tf.ones_like(write_gate)
-    return MANNParameters(key, tf.tanh(add_vector) if sizes[1] else key, write_gate, key_strength)
+        key_strength = ops.ones_like(write_gate)
+    return MANNParameters(key, ops.tanh(add_vector) if sizes[1] else key, write_gate, key_strength)
 
 
-def least_used_locations(usage: tf.Tensor, count: int) -> tf.Tensor:
+def least_used_locations(usage: Tensor, count: int) -> Tensor:
     """The locations with the smallest usages, `(batch, count)`, the least used first.
 
     Among equally used locations the last one comes first.
@@ -58,5 +60,5 @@ def least_used_locations(usage: tf.Tensor, count: int) -> tf.Tensor:
         usage: w_t^u, `(batch, memory_size)`.
         count: How many locations to find.
     """
-    _, from_the_end = tf.math.top_k(-tf.reverse(usage, [1]), count)
+    _, from_the_end = ops.top_k(-ops.flip(usage, axis=1), count)
     return usage.shape[-1] - 1 - from_the_end

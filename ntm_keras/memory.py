@@ -1,9 +1,9 @@
 """What a head does to the memory: sections 3.1 and 3.2 of the paper, equations (2) to (4)."""
 
-import tensorflow as tf
+from ntm_keras.keras_compat import Tensor, ops
 
 
-def read(memory: tf.Tensor, weighting: tf.Tensor) -> tf.Tensor:
+def read(memory: Tensor, weighting: Tensor) -> Tensor:
     """r_t, eq (2): the average of the memory's rows under each weighting.
 
     Args:
@@ -13,10 +13,10 @@ def read(memory: tf.Tensor, weighting: tf.Tensor) -> tf.Tensor:
     Returns:
         The read vectors, `(batch, heads, memory_vector_dim)`.
     """
-    return tf.matmul(weighting, memory)
+    return ops.matmul(weighting, memory)
 
 
-def erase(memory: tf.Tensor, weighting: tf.Tensor, erase_vector: tf.Tensor) -> tf.Tensor:
+def erase(memory: Tensor, weighting: Tensor, erase_vector: Tensor) -> Tensor:
     """M~_t, eq (3): one write head erases.
 
     Args:
@@ -27,10 +27,10 @@ def erase(memory: tf.Tensor, weighting: tf.Tensor, erase_vector: tf.Tensor) -> t
     Returns:
         The memory after erasing, in the same shape.
     """
-    return memory * (1 - weighting[:, :, tf.newaxis] * erase_vector[:, tf.newaxis, :])
+    return memory * (1 - weighting[:, :, None] * erase_vector[:, None, :])
 
 
-def add(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Tensor:
+def add(memory: Tensor, weighting: Tensor, add_vector: Tensor) -> Tensor:
     """M_t, eq (4): one write head adds.
 
     Args:
@@ -41,21 +41,21 @@ def add(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Te
     Returns:
         The memory after adding, in the same shape.
     """
-    return memory + weighting[:, :, tf.newaxis] * add_vector[:, tf.newaxis, :]
+    return memory + weighting[:, :, None] * add_vector[:, None, :]
 
 
-def add_all(memory: tf.Tensor, weighting: tf.Tensor, add_vector: tf.Tensor) -> tf.Tensor:
+def add_all(memory: Tensor, weighting: Tensor, add_vector: Tensor) -> Tensor:
     """`add` for all heads at once, `(batch, heads, ..)`."""
-    return memory + tf.matmul(weighting, add_vector, transpose_a=True)
+    return memory + ops.matmul(ops.transpose(weighting, [0, 2, 1]), add_vector)
 
 
 def write(
-    memory: tf.Tensor,
-    weighting: tf.Tensor,
-    erase_vector: tf.Tensor,
-    add_vector: tf.Tensor,
+    memory: Tensor,
+    weighting: Tensor,
+    erase_vector: Tensor,
+    add_vector: Tensor,
     order: str = "sequential",
-) -> tf.Tensor:
+) -> Tensor:
     """Lets every write head erase and add, eq (3) and (4).
 
     Args:
@@ -69,7 +69,9 @@ def write(
     Returns:
         M_t, in the shape of `memory`.
     """
-    heads = list(zip(*(tf.unstack(each, axis=1) for each in (weighting, erase_vector, add_vector))))
+    heads = list(
+        zip(*(ops.unstack(each, axis=1) for each in (weighting, erase_vector, add_vector)))
+    )
     if order == "sequential":
         for head_weighting, head_erase, head_add in heads:
             memory = erase(memory, head_weighting, head_erase)

@@ -16,7 +16,14 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
+from ntm_keras.keras_compat import (
+    IS_KERAS_2,
+    Tensor,
+    keras,
+    ops,
+    serializable,
+    static_shape,
+)
 
 
 class MaskedCrossentropy(keras.losses.Loss):
@@ -37,17 +44,17 @@ class MaskedCrossentropy(keras.losses.Loss):
                 f"Received: reduction={self.reduction!r}"
             )
 
-    def nats(self, targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def nats(self, targets: Tensor, logits: Tensor) -> Tensor:
         """The cross-entropy of every target, `(batch, time, targets of a step)`."""
         raise NotImplementedError
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         mask = mask_of(y_pred, sample_weight)
         check_shapes(y_true, y_pred)
-        nats = self.nats(tf.cast(y_true, tf.float32), tf.cast(y_pred, tf.float32))
-        counted = tf.reduce_sum(mask) * tf.cast(tf.shape(nats)[-1], nats.dtype)
-        total = tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask)
-        return _show_whole_batch_loss(tf.math.divide_no_nan(total, _sum_over_replicas(counted)))
+        nats = self.nats(ops.cast(y_true, "float32"), ops.cast(y_pred, "float32"))
+        counted = ops.sum(mask) * ops.cast(ops.shape(nats)[-1], nats.dtype)
+        total = ops.sum(ops.sum(nats, axis=-1) * mask)
+        return _show_whole_batch_loss(ops.divide_no_nan(total, _sum_over_replicas(counted)))
 
 
 @serializable
@@ -71,10 +78,10 @@ class BitCrossentropy(MaskedCrossentropy):
         super().__init__(name, **kwargs)
 
     def nats(self, targets, logits):
-        return tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+        return ops.binary_crossentropy(targets, logits, from_logits=True)
 
 
-def _sum_over_replicas(count: tf.Tensor) -> tf.Tensor:
+def _sum_over_replicas(count: Tensor) -> Tensor:
     """The sum of `count` over the replicas of a `tf.distribute` strategy.
 
     Keras adds up the replicas' losses. Keras 2 divides each by the number of replicas first, so the
@@ -86,7 +93,7 @@ def _sum_over_replicas(count: tf.Tensor) -> tf.Tensor:
     return context.all_reduce("SUM", count) / (context.num_replicas_in_sync if IS_KERAS_2 else 1)
 
 
-def _show_whole_batch_loss(loss: tf.Tensor) -> tf.Tensor:
+def _show_whole_batch_loss(loss: Tensor) -> Tensor:
     """A loss with the value of the replicas' mean loss, and this replica's own gradient.
 
     Keras shows the mean over replicas, weighted by each one's number of sequences. But a replica's
@@ -96,8 +103,8 @@ def _show_whole_batch_loss(loss: tf.Tensor) -> tf.Tensor:
     context = _replica_context()
     if context is None:
         return loss
-    mean = context.all_reduce("MEAN", tf.stop_gradient(loss))
-    return loss + tf.stop_gradient(mean - loss)
+    mean = context.all_reduce("MEAN", ops.stop_gradient(loss))
+    return loss + ops.stop_gradient(mean - loss)
 
 
 def _replica_context() -> Any:
@@ -130,7 +137,7 @@ class MeanPerSequence(keras.metrics.Mean):
 
     def __init__(
         self,
-        function: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor],
+        function: Callable[[Tensor, Tensor, Tensor], Tensor],
         name: str,
         **kwargs: Any,
     ):
@@ -138,9 +145,9 @@ class MeanPerSequence(keras.metrics.Mean):
         self._function = validation.function("function", function)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        logits = tf.cast(y_pred, tf.float32)
+        logits = ops.cast(y_pred, "float32")
         mask = mask_of(y_pred, sample_weight)
-        return super().update_state(self._function(tf.cast(y_true, tf.float32), logits, mask))
+        return super().update_state(self._function(ops.cast(y_true, "float32"), logits, mask))
 
 
 @serializable
@@ -212,21 +219,21 @@ class ShareWithoutError(MeanPerSequence):
 
     def __init__(self, name: str = "share_without_error", **kwargs: Any):
         def is_right(targets, logits, mask):
-            return tf.cast(tf.equal(_wrong_bits(targets, logits, mask), 0), tf.float32)
+            return ops.cast(ops.equal(_wrong_bits(targets, logits, mask), 0), "float32")
 
         super().__init__(is_right, name, **kwargs)
 
 
-def cost_per_sequence(targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+def cost_per_sequence(targets: Tensor, logits: Tensor, mask: Tensor) -> Tensor:
     """The cross-entropy of each sequence in bits, `(batch,)`."""
     check_shapes(targets, logits)
-    nats = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
-    return tf.reduce_sum(tf.reduce_sum(nats, axis=-1) * mask, axis=-1) / math.log(2)
+    nats = ops.binary_crossentropy(targets, logits, from_logits=True)
+    return ops.sum(ops.sum(nats, axis=-1) * mask, axis=-1) / math.log(2)
 
 
 def check_shapes(targets: Any, outputs: Any) -> None:
     """Raises a ValueError if the targets' shape differs from the outputs'."""
-    wanted, given = (tf.convert_to_tensor(each).shape for each in (targets, outputs))
+    wanted, given = (static_shape(ops.convert_to_tensor(each)) for each in (targets, outputs))
     if not wanted.is_compatible_with(given):
         raise ValueError(
             "Argument `y_true`, the targets, must have the shape of the model's outputs,"
@@ -235,7 +242,7 @@ def check_shapes(targets: Any, outputs: Any) -> None:
         )
 
 
-def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
+def mask_of(outputs: Any, sample_weight: Any) -> Tensor:
     """The mask of a model's outputs, `(batch, time)`, float32.
 
     Without `sample_weight` it is 1, except that it is 0 where a layer of the model masks.
@@ -244,17 +251,17 @@ def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
         ValueError: The shape of `outputs` is not `(batch, time, width)`; or the shape of
             `sample_weight` is not `(batch, time)` and does not broadcast to it.
     """
-    given = tf.convert_to_tensor(outputs).shape
+    given = static_shape(ops.convert_to_tensor(outputs))
     if not given.is_compatible_with([None] * 3):
         raise ValueError(
             "Argument `y_pred`, the model's outputs, must have the shape (batch, time, width): its"
             f" recurrent layers need return_sequences=True. Received: the shape {given}"
         )
-    steps = tf.shape(outputs)[:-1]
-    mask = tf.ones(steps) if sample_weight is None else tf.cast(sample_weight, tf.float32)
+    steps = ops.shape(outputs)[:-1]
+    mask = ops.ones(steps) if sample_weight is None else ops.cast(sample_weight, "float32")
     batch_size, time, _ = tf.TensorShape([None] * 3).merge_with(given)
     allowed = itertools.product((batch_size, 1), (time, 1))
-    if not any(map(mask.shape.is_compatible_with, allowed)):
+    if not any(map(static_shape(mask).is_compatible_with, allowed)):
         raise ValueError(
             "Argument `sample_weight` must be a mask of the shape (batch, time), here"
             f" {(batch_size, time)}. Received: sample_weight of the shape {tuple(mask.shape)}"
@@ -262,11 +269,11 @@ def mask_of(outputs: Any, sample_weight: Any) -> tf.Tensor:
     # Keras 2 puts it into `sample_weight` too.
     layer_mask = getattr(outputs, "_keras_mask", None)
     if layer_mask is not None:
-        mask *= tf.cast(layer_mask, tf.float32)
-    return tf.broadcast_to(mask, steps)
+        mask *= ops.cast(layer_mask, "float32")
+    return ops.broadcast_to(mask, steps)
 
 
 def _wrong_bits(targets, logits, mask):
     check_shapes(targets, logits)
-    wrong = tf.cast(tf.not_equal(logits > 0, targets > 0.5), tf.float32)
-    return tf.reduce_sum(wrong * mask[:, :, tf.newaxis], axis=[1, 2])
+    wrong = ops.cast(ops.not_equal(logits > 0, targets > 0.5), "float32")
+    return ops.sum(wrong * mask[:, :, None], axis=[1, 2])

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import keras, steps_seen_by
+from ntm_keras.keras_compat import IS_TENSORFLOW, keras, steps_seen_by
 
 
 class NoisyModel(keras.Model):
@@ -31,7 +31,8 @@ class NoisyModel(keras.Model):
 
     Raises:
         ValueError: `stddev` is negative or not finite; `seed` is not an integer of at least 0; the
-            model computes in mixed precision; or, in training, the model was not compiled.
+            model computes in mixed precision; Keras has another backend than TensorFlow; or, in
+            training, the model was not compiled.
 
     Examples:
         >>> inputs = tf.keras.Input([3])
@@ -53,6 +54,11 @@ class NoisyModel(keras.Model):
         seed: int = 0,
         **kwargs: Any,
     ):
+        if not IS_TENSORFLOW:
+            raise ValueError(
+                "A NoisyModel trains on the backend TensorFlow only. Received:"
+                f" backend={keras.backend.backend()!r}"
+            )
         super().__init__(inputs, outputs, **kwargs)
         if self.compute_dtype != self.variable_dtype:
             raise ValueError(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
 from typing_extensions import Unpack
 
 from ntm_keras import addressing, heads, memory, validation
 from ntm_keras.initial_state import LearnedInitialState
-from ntm_keras.keras_compat import serializable
+from ntm_keras.keras_compat import Tensor, ops, serializable
 from ntm_keras.machine import (
     CellOptions,
     LayerOptions,
@@ -36,10 +35,10 @@ class NTMState(NamedTuple):
         memory: M_t, `(batch, memory_size, memory_vector_dim)`.
     """
 
-    controller_state: list[tf.Tensor]
-    read_vectors: tf.Tensor
-    weightings: tf.Tensor
-    memory: tf.Tensor
+    controller_state: list[Tensor]
+    read_vectors: Tensor
+    weightings: Tensor
+    memory: Tensor
 
 
 class NTMStep(NamedTuple):
@@ -51,7 +50,7 @@ class NTMStep(NamedTuple):
         state: The `NTMState` after the step.
     """
 
-    outputs: tf.Tensor
+    outputs: Tensor
     parameters: heads.HeadParameters
     state: NTMState
 
@@ -74,18 +73,18 @@ class NTMTrace(NamedTuple):
         add_vector: a_t, `(batch, time, write heads, memory_vector_dim)`.
     """
 
-    outputs: tf.Tensor
-    read_weightings: tf.Tensor
-    write_weightings: tf.Tensor
-    read_vectors: tf.Tensor
-    memory: tf.Tensor
-    key: tf.Tensor
-    key_strength: tf.Tensor
-    interpolation_gate: tf.Tensor
-    shift_weighting: tf.Tensor
-    sharpening: tf.Tensor
-    erase_vector: tf.Tensor
-    add_vector: tf.Tensor
+    outputs: Tensor
+    read_weightings: Tensor
+    write_weightings: Tensor
+    read_vectors: Tensor
+    memory: Tensor
+    key: Tensor
+    key_strength: Tensor
+    interpolation_gate: Tensor
+    shift_weighting: Tensor
+    sharpening: Tensor
+    erase_vector: Tensor
+    add_vector: Tensor
 
 
 @shows_options
@@ -242,7 +241,7 @@ class NTMCell(MemoryCell):
         biases = heads.by_location_biases(
             self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
         )
-        return lambda shape, dtype=None: own(shape, dtype=dtype) + tf.cast(biases, dtype)
+        return lambda shape, dtype=None: own(shape, dtype=dtype) + ops.cast(biases, dtype)
 
     def build(self, input_shape):
         if self.controller_name is None:  # Its initial state may depend on its weights.
@@ -260,7 +259,7 @@ class NTMCell(MemoryCell):
         self.initial.add_weights(self)  # Code for snowkylin's cell calls this before `build`.
         return NTMState(*self.initial(self, dtype))
 
-    def step(self, inputs: tf.Tensor, state: NTMState) -> NTMStep:
+    def step(self, inputs: Tensor, state: NTMState) -> NTMStep:
         """One step, with all its intermediate results.
 
         Args:
@@ -273,7 +272,7 @@ class NTMCell(MemoryCell):
         controller_output, controller_state, projection = self.run_controller(inputs, state)
         parameters = self.head_parameters(projection)
         weightings = self.address(state, parameters)
-        reading, writing = tf.split(weightings, [self.read_head_num, self.write_head_num], axis=1)
+        reading, writing = ops.split(weightings, [self.read_head_num], axis=1)
         read_vectors = memory.read(state.memory, reading)
         new_memory = memory.write(
             state.memory,
@@ -293,7 +292,7 @@ class NTMCell(MemoryCell):
         outputs = self.project(self.output_projection, controller_output)
         return NTMStep(outputs, parameters, new_state)
 
-    def head_parameters(self, projection: tf.Tensor) -> heads.HeadParameters:
+    def head_parameters(self, projection: Tensor) -> heads.HeadParameters:
         """The heads' parameters.
 
         Args:
@@ -307,7 +306,7 @@ class NTMCell(MemoryCell):
             self.shift_range,
         )
 
-    def address(self, state: NTMState, parameters: heads.HeadParameters) -> tf.Tensor:
+    def address(self, state: NTMState, parameters: heads.HeadParameters) -> Tensor:
         """The weightings of all heads in this step.
 
         Args:
@@ -320,22 +319,21 @@ class NTMCell(MemoryCell):
         return in_wide_precision(self._address, state.memory, state.weightings, parameters)
 
     def _address(
-        self, memory_before: tf.Tensor, previous: tf.Tensor, parameters: heads.HeadParameters
-    ) -> tf.Tensor:
+        self, memory_before: Tensor, previous: Tensor, parameters: heads.HeadParameters
+    ) -> Tensor:
         """`address`, in single precision where the cell computes in half precision."""
         weighting = addressing.address_by_content(
             memory_before, parameters.key, parameters.key_strength
         )
         if self.addressing_mode == "content":
             return weighting
-        previous = tf.maximum(previous, 0)  # A state from the user may be negative.
+        previous = ops.maximum(previous, 0)  # A state from the user may be negative.
         weighting = addressing.interpolate(weighting, previous, parameters.interpolation_gate)
         weighting = addressing.shift(weighting, parameters.shift_weighting)
         return addressing.sharpen(weighting, parameters.sharpening)
 
     def as_trace(self, steps: NTMStep) -> NTMTrace:
-        heads_split = [self.read_head_num, self.write_head_num]
-        reading, writing = tf.split(steps.state.weightings, heads_split, axis=2)
+        reading, writing = ops.split(steps.state.weightings, [self.read_head_num], axis=2)
         return NTMTrace(
             steps.outputs,
             reading,

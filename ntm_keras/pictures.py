@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from ntm_keras.keras_compat import to_numpy
+
 # A location is shown if a head once gives it more weight than this, or if it lies between such.
 _USED = 0.1
 
@@ -137,7 +139,7 @@ def sequence_panels(
 
 def _rows_of(name: str, batch: Any, steps: int, shape: str) -> np.ndarray:
     """The first sequence of a batch, with time across."""
-    values = np.asarray(batch, np.float64)
+    values = to_numpy(batch).astype(np.float64)
     if values.ndim != shape.count(",") + 1 or values.shape[1] != steps or not len(values):
         raise ValueError(
             f"Argument `{name}` must have the shape {shape}, with a time of {steps}."
@@ -206,7 +208,7 @@ def _vectors(trace: Any, field: str, title: str) -> Iterator[Panel]:
 
 def _first(trace: Any, field: str) -> np.ndarray:
     """A field of a trace's first sequence. matplotlib draws no bfloat16."""
-    return np.asarray(getattr(trace, field)[0], np.float64)
+    return to_numpy(getattr(trace, field)[0]).astype(np.float64)
 
 
 def some_rows(rows: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import IS_KERAS_2, keras, serializable
+from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, keras, serializable
 from ntm_keras.machine import MemoryLayer
 
 
@@ -105,6 +105,8 @@ def _obstacle(layer: Any) -> str | None:
         return "It has an activity regularizer"
     if IS_KERAS_2:
         return "Under Keras 2 no layer has a fast loop"
+    if not IS_TENSORFLOW:
+        return "Only on TensorFlow has a layer a fast loop"
     if layer.unroll:
         return "It is unrolled"
     if not layer.has_fast_loop:

@@ -60,11 +60,11 @@ def load_snowkylin_weights(cell: NTMCell, weights: Mapping[str, np.ndarray]) -> 
     arrays = {name: _array(weights, name, variable.shape) for name, variable in variables.items()}
     initial_read_vectors = [
         _array(weights, f"init_r_{index}", row.shape)
-        for index, row in enumerate(cell.initial.read_vectors.numpy())
+        for index, row in enumerate(np.array(cell.initial.read_vectors))
     ]
     initial_weightings = [
         _array(weights, f"init_w_{index}", row.shape)
-        for index, row in enumerate(cell.initial.weightings.numpy())
+        for index, row in enumerate(np.array(cell.initial.weightings))
     ]
     for name, variable in variables.items():
         variable.assign(arrays[name])

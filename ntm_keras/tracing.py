@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import Tensor, keras, ops, scan
 from ntm_keras.machine import MemoryCell
 from ntm_keras.side_by_side import SideBySide
 
@@ -19,8 +19,8 @@ _listening = threading.Lock()
 
 def trace(
     cell: MemoryCell,
-    inputs: tf.Tensor,
-    initial_state: NamedTuple | Sequence[tf.Tensor] | None = None,
+    inputs: Tensor,
+    initial_state: NamedTuple | Sequence[Tensor] | None = None,
 ) -> Any:
     """Runs a cell over sequences and returns everything that happened in every step.
 
@@ -55,8 +55,8 @@ def trace(
             "Argument `cell` must not override `call`: a trace keeps what `step` returns."
             f" Received: cell={cell!r}"
         )
-    inputs = validation.real("inputs", tf.convert_to_tensor(inputs), cell.compute_dtype)
-    if inputs.shape.rank != 3 or not inputs.shape[1]:
+    inputs = validation.real("inputs", ops.convert_to_tensor(inputs), cell.compute_dtype)
+    if len(inputs.shape) != 3 or not inputs.shape[1]:
         raise ValueError(
             "Argument `inputs` must have the shape (batch, time, features), with a known time of "
             f"at least 1. Received: inputs.shape={inputs.shape}"
@@ -70,15 +70,15 @@ def trace(
             f"Received: inputs.shape={inputs.shape}"
         )
     if initial_state is None:
-        initial_state = cell.get_initial_state(batch_size=tf.shape(inputs)[0])
+        initial_state = cell.get_initial_state(batch_size=ops.shape(inputs)[0])
     state: Any = initial_state
     if not isinstance(state, cell.State):
         state = cell.unpack_state(state, inputs.shape[0])
-    time_first = tf.einsum("btf->tbf", inputs)
+    time_first = ops.transpose(inputs, [1, 0, 2])
     # For the shapes; the scan computes the first step again.
     first: Any = cell.checked_step(time_first[0], state)._replace(state=state)
-    steps = tf.scan(lambda last, now: cell.step(now, last.state), time_first, first)
-    return cell.as_trace(tf.nest.map_structure(lambda each: tf.einsum("tb...->bt...", each), steps))
+    steps = scan(lambda last, now: cell.step(now, last.state), time_first, first)
+    return cell.as_trace(tf.nest.map_structure(lambda each: ops.moveaxis(each, 0, 1), steps))
 
 
 def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Any]]:

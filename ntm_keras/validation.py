@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+
+from ntm_keras.keras_compat import Tensor, dtype_name, ops, static_shape
 
 
 def integer(name: str, value: Any, at_least: int) -> int:
@@ -72,31 +73,32 @@ def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
     return value
 
 
-def real(name: str, tensor: Any, dtype: Any) -> tf.Tensor:
+def real(name: str, tensor: Any, dtype: Any) -> Tensor:
     """The tensor in that dtype; a ValueError if it holds neither real numbers nor booleans."""
-    given = tf.as_dtype(tensor.dtype)
-    if not (given.is_floating or given.is_integer or given.is_bool):
+    given = dtype_name(tensor.dtype)
+    if not given.startswith(("float", "bfloat", "int", "uint", "bool")):
         raise ValueError(
             f"Argument `{name}` must hold real numbers or booleans. "
-            f"Received: {name} of dtype {given.name}"
+            f"Received: {name} of dtype {given}"
         )
-    return tf.cast(tensor, dtype)
+    return ops.cast(tensor, dtype)
 
 
-def mask(given: Any, sequences: tf.Tensor) -> tf.Tensor:
+def mask(given: Any, sequences: Tensor) -> Tensor:
     """The mask of sequences as `(batch, time)`, bool; a ValueError if the shape does not fit.
 
     The mask may hold numbers, its batch axis may be 1, and it may have a third axis of length 1.
     """
-    given = tf.cast(given, tf.bool)
+    given = ops.cast(given, "bool")
     batch_size, time = sequences.shape[:2]
     allowed = [[size, time, *more] for size in (batch_size, 1) for more in ([], [1])]
-    if not any(given.shape.is_compatible_with(shape) for shape in allowed):
+    shape = static_shape(given)
+    if not any(shape.is_compatible_with(each) for each in allowed):
         raise ValueError(
             f"Argument `mask` must have the shape (batch, time), here {(batch_size, time)}. "
-            f"Received: mask of the shape {tuple(given.shape)}"
+            f"Received: mask of the shape {tuple(shape)}"
         )
-    if given.shape.rank == 3:
+    if shape.rank == 3:
         given = given[:, :, 0]
-    shape = tf.shape(sequences)[:2]
-    return tf.reshape(tf.broadcast_to(given, [shape[0], tf.shape(given)[1]]), shape)
+    sizes = ops.shape(sequences)[:2]
+    return ops.reshape(ops.broadcast_to(given, [sizes[0], ops.shape(given)[1]]), sizes)

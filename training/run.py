@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
-from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
+from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, keras, training_step
 from training import models, report, run_folder, tensorboard
 from training.callbacks import (
     NonFiniteLossError,
@@ -73,7 +73,7 @@ def train(
     False
     """
     started = time.perf_counter() if started is None else started
-    _check_type(settings)
+    _check_can_run(settings)
     if logdir == "":
         raise BadInput("Argument `logdir` must be a path, or None. Received: logdir=''")
     folder = None if logdir is None else os.path.expanduser(logdir)
@@ -87,7 +87,12 @@ def train(
         return _train(settings, folder, strategy, started)
 
 
-def _check_type(settings: Settings) -> None:
+def _check_can_run(settings: Settings) -> None:
+    if not IS_TENSORFLOW:
+        raise BadInput(
+            "a run needs Keras on its TensorFlow backend: set KERAS_BACKEND=tensorflow. Received:"
+            f" backend={keras.backend.backend()!r}"
+        )
     if not isinstance(settings, Settings):
         raise BadInput(f"Argument `settings` must be a Settings. Received: settings={settings!r}")
 
@@ -350,7 +355,7 @@ def evaluate(
             this run; a file is damaged or cannot be written; or the machine cannot have so many
             locations.
     """
-    _check_type(settings)
+    _check_can_run(settings)
     folder = os.path.expanduser(logdir)
     name = "best.keras" if best else "model.keras"
     run_folder.check_has_model(folder, name)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
+
 from ntm_keras.fast import controller
-from ntm_keras.fast.loop import Loop
+from ntm_keras.fast.loop import Loop, mask_outputs
 from ntm_keras.fast.mann import MANNLoop
 from ntm_keras.fast.ntm import NTMLoop
-from ntm_keras.keras_compat import IS_KERAS_2
+from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW
 
 # The keys are the values of a cell class's attribute `fast_loop`.
 _LOOPS: dict[str, type[Loop]] = {"ntm": NTMLoop, "mann": MANNLoop}
@@ -43,15 +45,40 @@ def loop_for(cell: Any) -> type[Loop] | None:
 
     Returns:
         A subclass of `Loop`, or None: under Keras 2, whose RNN layer does not allow another loop;
-        in half precision; for a class without a loop; for a cell with an activity regularizer or
-        a replaced method; and for a controller or a projection that `controller.is_known` does not
-        know.
+        on another backend than TensorFlow; in half precision; for a class without a loop; for a
+        cell with an activity regularizer or a replaced method; and for a controller or a projection
+        that `controller.is_known` does not know.
     """
     declared = vars(type(cell)).get("fast_loop")
-    if IS_KERAS_2 or declared is None or controller.has_replaced_method(cell):
+    if IS_KERAS_2 or not IS_TENSORFLOW or declared is None or controller.has_replaced_method(cell):
         return None
     if cell.compute_dtype not in ("float32", "float64") or cell.activity_regularizer is not None:
         return None
     if cell.compute_dtype != cell.variable_dtype or not controller.is_known(cell):
         return None
     return _LOOPS[declared]
+
+
+def run(
+    layer: Any, sequences: tf.Tensor, initial_state: list[tf.Tensor], mask: tf.Tensor | None
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Runs a layer whose cell has a fast loop.
+
+    Args:
+        layer: The `MemoryLayer`.
+        sequences: `(batch, time, features)`.
+        initial_state: The flat list of states.
+        mask: `(batch, time)`, bool.
+
+    Returns:
+        The outputs, `(batch, time, output_size)`, and the flat list of the last states.
+    """
+    loop_class = loop_for(layer.cell)
+    assert loop_class is not None
+    if layer.go_backwards:
+        sequences = tf.reverse(sequences, [1])
+        mask = None if mask is None else tf.reverse(mask, [1])
+    outputs, states = loop_class(layer.cell, mask).run(sequences, initial_state)
+    if mask is not None:
+        outputs = mask_outputs(outputs, mask, layer.zero_output_for_mask)
+    return outputs, states

@@ -395,3 +395,13 @@ def _over_steps(function: Callable[[Any], Any], kept: Kept) -> Any:
     return tf.nest.map_structure(
         lambda each: tf.reshape(each, [*sizes, *each.shape[1:]]), function(rows)
     )
+
+
+def mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
+    """The outputs; where the mask is False, zeros or the last output before that counts."""
+    if not zero:
+        steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
+        last = tf.scan(tf.maximum, tf.transpose(steps))
+        mask = tf.transpose(last) > 0
+        outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
+    return tf.where(mask[:, :, tf.newaxis], outputs, 0)

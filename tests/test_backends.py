@@ -1,0 +1,156 @@
+"""What holds on every backend of Keras 3, see CONTRIBUTING.md."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from ntm_keras import (
+    MANN,
+    NTM,
+    BitCrossentropy,
+    WrongBitsPerSequence,
+    trace_model,
+    with_memory_size,
+)
+from ntm_keras.keras_compat import IS_KERAS_2, keras, to_numpy
+from ntm_keras.pictures import plot_trace
+from tasks.copy import Copy
+
+if IS_KERAS_2:
+    pytest.skip("Keras 2 has one backend", allow_module_level=True)
+
+BACKEND = keras.backend.backend()
+PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
+SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4, "return_sequences": True}
+MACHINES = {
+    "NTM": lambda **options: NTM(**SIZES, read_head_num=2, write_head_num=2, **options),
+    "MANN": lambda **options: MANN(**SIZES, head_num=2, learned_key_strength=True, **options),
+}
+
+
+@pytest.fixture(params=MACHINES)
+def make(request):
+    return MACHINES[request.param]
+
+
+@pytest.fixture
+def inputs(random):
+    return random.normal(size=[3, 5, 4]).astype("float32")
+
+
+def model_of(layer):
+    sequences = keras.Input([None, 4])
+    return keras.Model(sequences, keras.layers.Dense(2)(layer(sequences)))
+
+
+def gradients(layer, inputs):
+    """The gradients of the sum of squares of a layer's outputs by its trained weights."""
+    weights = layer.trainable_variables
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = keras.ops.sum(layer(inputs) ** 2)
+        return tape.gradient(loss, [weight.value for weight in weights])
+    if BACKEND == "jax":
+        import jax
+
+        others = [weight.value for weight in layer.non_trainable_variables]
+
+        def loss(values):
+            outputs, _ = layer.stateless_call(values, others, inputs)
+            return keras.ops.sum(outputs**2)
+
+        return jax.grad(loss)([weight.value for weight in weights])
+    keras.ops.sum(layer(inputs) ** 2).backward()
+    return [weight.value.grad for weight in weights]
+
+
+def test_gradients_equal_finite_differences(make, inputs, random):
+    # Keras computes in single precision on JAX.
+    dtype, distance, tolerance = (
+        ("float32", 1e-3, 2e-2) if BACKEND == "jax" else ("float64", 1e-6, 1e-5)
+    )
+    layer, inputs = make(dtype=dtype), keras.ops.convert_to_tensor(inputs, dtype)
+
+    def loss():
+        return float(to_numpy(keras.ops.sum(layer(inputs) ** 2)))
+
+    loss()
+    weights, found, towards = layer.trainable_variables, gradients(layer, inputs), []
+    for weight in weights:
+        direction = random.normal(size=weight.shape)
+        towards.append(direction / np.linalg.norm(direction))
+    starts = [to_numpy(weight).copy() for weight in weights]
+    ends = []
+    for step in (distance, -distance):
+        for weight, start, direction in zip(weights, starts, towards):
+            weight.assign(start + step * direction)
+        ends.append(loss())
+    numeric = (ends[0] - ends[1]) / (2 * distance)
+    along = sum(
+        np.sum(to_numpy(gradient) * direction)
+        for gradient, direction in zip(found, towards)
+        if gradient is not None
+    )
+    np.testing.assert_allclose(along, numeric, rtol=tolerance, atol=tolerance)
+
+
+def test_training_lowers_the_loss(make, inputs, random):
+    model = model_of(make())
+    model.compile(
+        keras.optimizers.Adam(1e-2), BitCrossentropy(), weighted_metrics=[WrongBitsPerSequence()]
+    )
+    targets, mask = random.integers(0, 2, size=[3, 5, 2]).astype("float32"), np.ones([3, 5])
+    losses = model.fit(
+        inputs, targets, sample_weight=mask, batch_size=3, epochs=30, verbose=0
+    ).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_saved_model_gives_the_same(make, inputs, tmp_path):
+    model = model_of(make())
+    expected = to_numpy(model(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(to_numpy(loaded(inputs)), expected, atol=1e-6)
+
+
+def test_masked_steps_change_nothing(make, inputs):
+    layer = make()
+    whole = to_numpy(layer(inputs[:, :3]))
+    mask = keras.ops.convert_to_tensor([[True, True, True, False, False]] * 3)
+    masked = to_numpy(layer(inputs, mask=mask))
+    np.testing.assert_allclose(masked[:, :3], whole, atol=1e-6)
+    np.testing.assert_allclose(masked[:, 3:], np.repeat(whole[:, -1:], 2, axis=1), atol=1e-6)
+
+
+def test_a_trace_gives_the_layer_s_outputs_and_can_be_drawn(make, inputs):
+    layer = make(name="machine")
+    outputs, traces = trace_model(keras.Sequential([keras.Input([None, 4]), layer]), inputs)
+    found = traces["machine"]
+    np.testing.assert_allclose(to_numpy(found.outputs), to_numpy(outputs), atol=1e-6)
+    assert len(plot_trace(found, inputs).axes) > 3
+
+
+@pytest.fixture(scope="module")
+def copier():
+    return keras.models.load_model(PRETRAINED / "copy" / "model.keras", compile=False)
+
+
+def wrong_bits(model, size):
+    inputs, targets, mask = (
+        np.array(each) for each in next(iter(Copy().evaluation(size, 64, 64, 0)))
+    )
+    wrong = WrongBitsPerSequence()
+    wrong.update_state(targets, model(inputs), mask)
+    return float(to_numpy(wrong.result()))
+
+
+def test_a_machine_that_was_trained_on_tensorflow_copies(copier):
+    assert wrong_bits(copier, 20) == 0
+
+
+def test_it_copies_more_vectors_with_more_locations(copier):
+    assert wrong_bits(with_memory_size(copier, 160), 150) == 0
