@@ -509,10 +509,12 @@ class MemoryLayer(keras.layers.RNN):
 
     def __getattr__(self, name: str) -> Any:
         """Makes the cell's arguments attributes of the layer too, like `LSTM.units`."""
-        cell = vars(self).get("cell")
-        if cell is None or name not in _argument_names(cell.__class__):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(cell, name)
+        cell = _cell_of(self)
+        if cell is not None and name in _argument_names(cell.__class__):
+            return getattr(cell, name)
+        if hasattr(super(), "__getattr__"):  # PyTorch's, which finds the parts of a layer.
+            return super().__getattr__(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "cell":
@@ -522,7 +524,7 @@ class MemoryLayer(keras.layers.RNN):
                     "The cell of a layer can be replaced only before the layer is built. Make a new"
                     f" layer: `MemoryLayer(cell)`. Received: cell={value!r}"
                 )
-        cell = vars(self).get("cell")
+        cell = _cell_of(self)
         is_own = name in vars(self) or hasattr(type(self), name)
         if cell is not None and not is_own and name in _argument_names(cell.__class__):
             raise AttributeError(f"{name!r} is an attribute of the cell: set it on `layer.cell`.")
@@ -613,6 +615,12 @@ class MemoryLayer(keras.layers.RNN):
         if self.activity_regularizer is not None:  # Keras 2 leaves it out.
             config["activity_regularizer"] = keras.regularizers.serialize(self.activity_regularizer)
         return config
+
+
+def _cell_of(layer: MemoryLayer) -> MemoryCell | None:
+    """The layer's cell, None before it has one; PyTorch keeps it in a dict of its own."""
+    attributes = vars(layer)
+    return attributes.get("cell", attributes.get("_modules", {}).get("cell"))
 
 
 def _check_sequences(sequences: Any) -> None:
