@@ -617,7 +617,7 @@ class MemoryLayer(keras.layers.RNN):
         return config
 
 
-def _cell_of(layer: MemoryLayer) -> MemoryCell | None:
+def _cell_of(layer: Any) -> Any:
     """The layer's cell, None before it has one; PyTorch keeps it in a dict of its own."""
     attributes = vars(layer)
     return attributes.get("cell", attributes.get("_modules", {}).get("cell"))
