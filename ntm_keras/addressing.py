@@ -4,10 +4,7 @@ Every function works on all heads of a batch at once. `batch` sequences, `heads`
 `memory_size` locations (N in the paper), `memory_vector_dim` numbers in each (M).
 """
 
-import functools
-import operator
-
-from ntm_keras.keras_compat import Tensor, ops
+from ntm_keras.keras_compat import Tensor, add_n, matmul, ops
 
 # Added inside the roots of the norms, so that the gradient stays finite at a zero vector.
 NORM_EPSILON = 1e-8
@@ -26,7 +23,7 @@ def cosine_similarity(memory: Tensor, key: Tensor) -> Tensor:
     Returns:
         `(batch, heads, memory_size)`, between -1 and 1.
     """
-    dot = ops.matmul(key, ops.transpose(memory, [0, 2, 1]))
+    dot = matmul(key, memory, transpose_b=True)
     return dot / (_norm(key)[:, :, None] * _norm(memory)[:, None, :])
 
 
@@ -76,10 +73,9 @@ def shift(weighting: Tensor, shift_weighting: Tensor) -> Tensor:
     Returns:
         The shifted weighting, `(batch, heads, memory_size)`.
     """
-    shifted = (
-        weight * roll(weighting, offset) for offset, weight in weighted_shifts(shift_weighting)
+    return add_n(
+        [weight * roll(weighting, offset) for offset, weight in weighted_shifts(shift_weighting)]
     )
-    return functools.reduce(operator.add, shifted)
 
 
 def weighted_shifts(shift_weighting: Tensor) -> list[tuple[int, Tensor]]:

@@ -1,7 +1,9 @@
 """The differences between Keras 2 and Keras 3, and between Keras 3's backends."""
 
 import contextlib
+import functools
 import importlib
+import operator
 import os
 import sys
 import warnings
@@ -110,6 +112,25 @@ def static_shape(tensor: Tensor) -> tf.TensorShape:
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """A tensor of any backend, or what NumPy takes for an array, as an array."""
     return np.asarray(tensor if IS_TENSORFLOW else ops.convert_to_numpy(tensor))
+
+
+def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
+    """The matrix products of two batches, one of which may be transposed.
+
+    TensorFlow does not copy the transposed one.
+    """
+    if IS_TENSORFLOW:
+        return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    a, b = (
+        ops.transpose(each, [0, 2, 1]) if transposed else each
+        for each, transposed in ((a, transpose_a), (b, transpose_b))
+    )
+    return ops.matmul(a, b)
+
+
+def add_n(tensors: list[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, in TensorFlow by one operation."""
+    return tf.add_n(tensors) if IS_TENSORFLOW else functools.reduce(operator.add, tensors)
 
 
 def scan(function: Callable[[Any, Tensor], Any], sequence: Tensor, first: Any) -> Any:

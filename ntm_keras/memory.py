@@ -1,6 +1,6 @@
 """What a head does to the memory: sections 3.1 and 3.2 of the paper, equations (2) to (4)."""
 
-from ntm_keras.keras_compat import Tensor, ops
+from ntm_keras.keras_compat import Tensor, matmul, ops
 
 
 def read(memory: Tensor, weighting: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def add(memory: Tensor, weighting: Tensor, add_vector: Tensor) -> Tensor:
 
 def add_all(memory: Tensor, weighting: Tensor, add_vector: Tensor) -> Tensor:
     """`add` for all heads at once, `(batch, heads, ..)`."""
-    return memory + ops.matmul(ops.transpose(weighting, [0, 2, 1]), add_vector)
+    return memory + matmul(weighting, add_vector, transpose_a=True)
 
 
 def write(
