@@ -24,8 +24,9 @@ def test_a_backend_that_cannot_train_is_refused_in_one_clear_error():
     finished = import_under(KERAS_BACKEND="numpy", TF_USE_LEGACY_KERAS="0")
     assert finished.returncode == 1
     last_line = finished.stderr.strip().splitlines()[-1]
-    assert last_line.startswith("ImportError: ntm_keras needs one of Keras's backends tensorflow,")
-    assert "'numpy'" in last_line
+    # Keras itself may lack what this backend needs.
+    assert last_line.startswith("ImportError: ntm_keras needs ")
+    assert "'numpy'" in last_line and "KERAS_BACKEND=tensorflow" in last_line
 
 
 @ONCE
