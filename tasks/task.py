@@ -70,6 +70,10 @@ class Task:
                 f" {self.longest_time}"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The limits: graphs cannot be pickled."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     @property
     def default_eval_sizes(self) -> str:
         """The default of `--eval_sizes`.

@@ -190,7 +190,7 @@ def test_time_distributed(make, inputs):
 
 
 @pytest.mark.graph
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("name", ["NTM", pytest.param("MANN", marks=pytest.mark.slow)])
 def test_time_distributed_over_an_unknown_number_of_parts(name, inputs):
     layer = built(Make(name)())
     wrapped = keras.layers.TimeDistributed(layer)
@@ -809,9 +809,12 @@ def test_config(make, inputs):
 
 @pytest.mark.graph
 @feature("`model.export`, and `tf.saved_model.load` in a process that does not know `ntm_keras`")
-def test_export(inputs, tmp_path):
+@pytest.mark.parametrize(
+    "names", [["NTM", "MANNCell"], pytest.param(["NTMCell", "MANN"], marks=pytest.mark.slow)]
+)
+def test_export(inputs, tmp_path, names):
     models = {}
-    for name in ALL:
+    for name in names:
         layer = Make(name)(return_sequences=True)
         models[name] = keras.Sequential([keras.Input([None, WIDTH]), layer])
         models[name].export(str(tmp_path / name))
@@ -820,7 +823,7 @@ def test_export(inputs, tmp_path):
         import sys
         import numpy as np
         import tensorflow as tf
-        for name in {ALL}:
+        for name in {names}:
             exported = tf.saved_model.load(name)
             np.save(f"{{name}}.npy", exported.serve(np.load("inputs.npy")))
         assert not any(name.startswith("ntm_keras") for name in sys.modules)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from runs import ROOT
 
 from ntm_keras import MANN, NTM, MemoryLayer, NTMCell, SideBySide, with_memory_size
 from ntm_keras.keras_compat import IS_KERAS_2, keras
@@ -141,20 +140,3 @@ def test_it_resizes_what_runs_side_by_side(random):
     inputs = sequences(random)
     layer(inputs)
     np.testing.assert_allclose(with_memory_size(layer, 8)(inputs), layer(inputs), atol=1e-6)
-
-
-@pytest.mark.skipif(IS_KERAS_2, reason="the trained machines are files of Keras 3")
-def test_the_trained_machine_copies_more_vectors_than_it_had_locations():
-    from tasks.copy import Copy
-
-    model = keras.models.load_model(ROOT / "pretrained" / "copy" / "model.keras", compile=False)
-    inputs, targets, mask = next(iter(Copy().evaluation(140, 4, 4, seed=0)))
-    wrong = [
-        float(
-            np.mean(
-                np.sum(((np.array(each(inputs)) > 0) != (targets > 0.5)) * mask[..., None], (1, 2))
-            )
-        )
-        for each in (model, with_memory_size(model, 160))
-    ]
-    assert wrong[1] < 0.5 < 100 < wrong[0]

@@ -1,6 +1,8 @@
+import copy
 import dataclasses
 import itertools
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -79,6 +81,12 @@ def test_batches_are_a_function_of_seed_and_number(name, make):
     first = numbers(task.training(4, seed=3), 5)
     assert_same(first, numbers(task.training(4, seed=3), 5))
     assert_same(first[2:], numbers(task.training(4, seed=3, first_step=2), 3))
+
+
+def test_a_task_that_has_drawn_can_be_copied_and_pickled():
+    task = task_class("copy")(max_length=3)
+    list(task.validation(1, 1, seed=0))
+    assert pickle.loads(pickle.dumps(task)) == copy.deepcopy(task) == task
 
 
 @EVERY_TASK

@@ -15,6 +15,7 @@ import ntm_keras
 from ntm_keras.keras_compat import IS_KERAS_2, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
+from training import report
 from training.errors import BadInput
 from training.settings import MACHINE, MANN, NTM, Settings
 
@@ -311,7 +312,14 @@ def with_noise(
 
 
 def _compile(model: Any, task: Task, **arguments: Any) -> None:
-    model.compile(loss=task.loss(), weighted_metrics=task.measures(), **arguments)
+    measures = task.measures()
+    for measure in measures:
+        if measure.name in report.NO_MEASURES:
+            raise BadInput(
+                f"a task's measure must not have the name of another result. Received: a measure"
+                f" of {type(task).__name__} named {measure.name!r}"
+            )
+    model.compile(loss=task.loss(), weighted_metrics=measures, **arguments)
 
 
 def make_evaluator(settings: Settings, model: Any, xla: bool = False) -> Any:

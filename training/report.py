@@ -16,6 +16,14 @@ from training.settings import Settings
 # Columns of a terminal.
 WIDTH = 80
 
+# What else than a task's measures stands in Keras's results, in a record, and in result.json.
+NO_MEASURES = frozenset(
+    [
+        *("loss", "size", "sequences", "sequences_without_error"),
+        *("solved", "steps", "seconds", "flags"),
+    ]
+)
+
 
 def print_about(task: Task) -> None:
     """Prints what the user's data is, if the task needs any."""
@@ -84,8 +92,7 @@ def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
 
 def measures(record: dict[str, Any]) -> dict[str, float]:
     """The task's measures in Keras's results, in a record of eval.json, or in result.json."""
-    others = {"loss", "share_without_error", "size", "sequences", "sequences_without_error"}
-    others |= {"solved", "steps", "seconds", "flags"}
+    others = NO_MEASURES | {"share_without_error"}
     return {name: value for name, value in record.items() if name not in others}
 
 
