@@ -111,10 +111,3 @@ def test_the_optimizer_has_what_the_settings_say():
     rmsprop = models.make_optimizer(tiny(optimizer="rmsprop", clip_value=10))
     assert (rmsprop.rho, rmsprop.momentum, rmsprop.epsilon) == (0.95, 0.9, 1e-4)
     assert rmsprop.centered and rmsprop.clipvalue == 10
-
-
-def test_a_measure_with_the_name_of_another_result_is_refused(monkeypatch):
-    named_steps = keras.metrics.MeanSquaredError(name="steps")
-    monkeypatch.setattr(Copy, "measures", lambda task: [named_steps])
-    with pytest.raises(ValueError, match="a measure of Copy named 'steps'"):
-        models.make_models(tiny())

@@ -210,6 +210,14 @@ def test_every_task_and_model_trains(other_run, name):
     assert (run.logdir / "model.keras").exists()
 
 
+def test_a_measure_with_the_name_of_another_result_is_refused(tmp_path, monkeypatch):
+    named_steps = keras.metrics.MeanSquaredError(name="steps")
+    monkeypatch.setattr(Copy, "measures", lambda task: [named_steps])
+    with pytest.raises(BadInput, match="a measure of copy named 'steps'"):
+        train(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_says_what_its_data_is(other_run):
     printed = other_run("omniglot").printed
     assert re.search(r"^training: 12 characters of \w+, \w+\n", printed, re.MULTILINE)

@@ -15,7 +15,6 @@ import ntm_keras
 from ntm_keras.keras_compat import IS_KERAS_2, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
-from training import report
 from training.errors import BadInput
 from training.settings import MACHINE, MANN, NTM, Settings
 
@@ -312,14 +311,7 @@ def with_noise(
 
 
 def _compile(model: Any, task: Task, **arguments: Any) -> None:
-    measures = task.measures()
-    for measure in measures:
-        if measure.name in report.NO_MEASURES:
-            raise BadInput(
-                f"a task's measure must not have the name of another result. Received: a measure"
-                f" of {type(task).__name__} named {measure.name!r}"
-            )
-    model.compile(loss=task.loss(), weighted_metrics=measures, **arguments)
+    model.compile(loss=task.loss(), weighted_metrics=task.measures(), **arguments)
 
 
 def make_evaluator(settings: Settings, model: Any, xla: bool = False) -> Any:

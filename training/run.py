@@ -82,6 +82,7 @@ def train(
         return _help_to_train(settings, folder, overwrite, strategy, started)
     folder = folder or run_folder.make_new(settings.task_name)
     run_folder.check_may_train(folder, overwrite)
+    _check_measures(settings)
     with run_folder.claim(folder):
         _prepare(settings, folder, overwrite)
         return _train(settings, folder, strategy, started)
@@ -95,6 +96,15 @@ def _check_can_run(settings: Settings) -> None:
         )
     if not isinstance(settings, Settings):
         raise BadInput(f"Argument `settings` must be a Settings. Received: settings={settings!r}")
+
+
+def _check_measures(settings: Settings) -> None:
+    for measure in settings.made_task.measures():
+        if measure.name in report.NO_MEASURES:
+            raise BadInput(
+                "a task's measure must not have the name of another result. Received: a measure of"
+                f" {settings.task_name} named {measure.name!r}"
+            )
 
 
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
