@@ -19,8 +19,6 @@ from ntm_keras.keras_compat import (
     static_shape,
 )
 
-CONTROLLERS = ("lstm", "counting_lstm", "feedforward", "rnn")
-
 
 def never_quantized(layer: Any) -> Any:
     """Makes `model.quantize` skip a layer inside a cell, as it skips an LSTM's weights.
@@ -170,6 +168,14 @@ def _unit_forget_bias(shape: Any, dtype: Any = None) -> Tensor:
     return ops.cast(np.repeat([0.0, 1.0, 0.0, 0.0], shape[0] // 4), dtype or "float32")
 
 
+CONTROLLERS: dict[str, Any] = {
+    "lstm": keras.layers.LSTMCell,
+    "counting_lstm": CountingLSTMCell,
+    "feedforward": FeedforwardCell,
+    "rnn": keras.layers.SimpleRNNCell,
+}
+
+
 def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any:
     """The controller cell for the arguments `controller` and `controller_layers` of a cell.
 
@@ -202,11 +208,7 @@ def make_controller(controller: Any, units: int, layers: int, dtype: Any) -> Any
 def _named_controller(name: str, units: int, layers: int, dtype: Any) -> Any:
     if name == "feedforward":
         return FeedforwardCell(units, layers, name="controller", dtype=dtype)
-    cell_class = {
-        "lstm": keras.layers.LSTMCell,
-        "counting_lstm": CountingLSTMCell,
-        "rnn": keras.layers.SimpleRNNCell,
-    }[name]
+    cell_class = CONTROLLERS[name]
     if layers == 1:
         return cell_class(units, name="controller", dtype=dtype)
     cells = [cell_class(units, name=f"layer_{index}", dtype=dtype) for index in range(layers)]

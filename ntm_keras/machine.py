@@ -219,7 +219,7 @@ class MemoryCell(AbstractRNNCell):
             controllers.build(self.controller, int(input_shape[-1]) + self.read_width)
 
     def check_state_shapes(self) -> None:
-        """Raises a TypeError if `state_shapes` is no dict of shapes, or does not fit `State`."""
+        """Raises a TypeError if `state_shapes` is not a dict of shapes, or does not fit `State`."""
         shapes = self.state_shapes
         if not isinstance(shapes, dict) or not all(map(_is_shape, shapes.values())):
             raise TypeError(
@@ -290,7 +290,7 @@ class MemoryCell(AbstractRNNCell):
         controllers.reset_dropout(self.controller)
         subject = f"What `{type(self).__name__}.initial_state` returns, without a batch axis"
         return [
-            ops.broadcast_to(ops.reshape(tensor, [1, size]), [batch_size, size])
+            ops.broadcast_to(ops.cast(ops.reshape(tensor, [1, size]), dtype), [batch_size, size])
             for tensor, size in zip(
                 self._tensors(self.initial_state(dtype), subject, []), self.state_size, strict=True
             )
@@ -370,6 +370,7 @@ class MemoryCell(AbstractRNNCell):
                 f" Received: {len(states)}"
             )
         _check_shapes(subject, shapes, states, [batch_size])
+        states = [ops.cast(each, self.compute_dtype) for each in states]
         count = len(self.controller_state_size)
         return self.State(
             states[:count],

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import Tensor, keras, ops, scan
+from ntm_keras.keras_compat import IS_KERAS_2, Tensor, keras, ops, scan
 from ntm_keras.machine import MemoryCell
 from ntm_keras.side_by_side import SideBySide
 
@@ -50,7 +50,7 @@ def trace(
             "Argument `cell` must be a MemoryCell, such as an NTMCell or a MANNCell; a layer has it"
             f" as `layer.cell`. Received: cell={cell!r}"
         )
-    if type(cell).call is not MemoryCell.call:
+    if type(cell).call is not MemoryCell.call or "call" in vars(cell):
         raise ValueError(
             "Argument `cell` must not override `call`: a trace keeps what `step` returns."
             f" Received: cell={cell!r}"
@@ -71,9 +71,9 @@ def trace(
         )
     if initial_state is None:
         initial_state = cell.get_initial_state(batch_size=ops.shape(inputs)[0])
-    state: Any = initial_state
-    if not isinstance(state, cell.State):
-        state = cell.unpack_state(state, inputs.shape[0])
+    if isinstance(initial_state, cell.State):
+        initial_state = cell.pack_state(initial_state)
+    state = cell.unpack_state(initial_state, inputs.shape[0])
     time_first = ops.transpose(inputs, [1, 0, 2])
     # For the shapes; the scan computes the first step again.
     first: Any = cell.checked_step(time_first[0], state)._replace(state=state)
@@ -116,6 +116,9 @@ def trace_model(model: keras.Model, inputs: Any) -> tuple[Any, dict[str, Any]]:
     for layer in layers:
         if id(layer) in received:
             sequences, initial_state = received[id(layer)]
+            if initial_state is None:
+                batch = sequences if IS_KERAS_2 else ops.shape(sequences)[0]
+                initial_state = layer.get_initial_state(batch)
             in_order = sequences[:, ::-1] if layer.go_backwards else sequences
             name = layer.name
             while name in traces:

@@ -357,7 +357,7 @@ class Task:
 
 
 def _check_is_complete(task_class: type[Task]) -> None:
-    """Raises a TypeError if a class lacks what a task needs, or has a field that is no limit."""
+    """Raises a TypeError if a class lacks what a task needs, or has a field that is not a limit."""
     names = ["input_width", "output_width", "largest_size", "steps_of", "vectors_to_remember"]
     names += ["default_eval_sizes", "small_size", "parse_size", "draw_sizes", "generate"]
     missing = [n for n in names if getattr(task_class, n, None) is getattr(Task, n, None)]
@@ -366,6 +366,8 @@ def _check_is_complete(task_class: type[Task]) -> None:
             f"{task_class.__name__} must define {', '.join(f'`{name}`' for name in missing)}:"
             " see `help(tasks.task.Task)`."
         )
+    if any(isinstance(value, dataclasses.Field) for value in vars(task_class).values()):
+        raise TypeError(f"{task_class.__name__} must be decorated by `@dataclass(frozen=True)`.")
     for field in dataclasses.fields(task_class):
         if "fits" not in field.metadata:
             raise TypeError(

@@ -126,7 +126,7 @@ def test_help_is_a_manual_in_groups(flags, capsys):
 def test_a_flag_of_another_model_is_warned_of(recwarn):
     parse("--model=lstm", "--rnn_size=6", "--memory_size=9", "--lstm_units=4")
     assert [str(each.message) for each in recwarn] == [
-        f"--{name} means nothing to --model=lstm" for name in ("rnn_size", "memory_size")
+        f"--{name} is ignored with --model=lstm" for name in ("rnn_size", "memory_size")
     ]
 
 

@@ -189,8 +189,7 @@ def test_where_a_worker_dies_the_other_says_so_and_both_go_on_from_the_checkpoin
         time.sleep(0.1)
     second.kill()
     assert refusal([first]) == (
-        "train.py: another worker has gone. To go on from the last checkpoint start all of them"
-        " again."
+        "train.py: a worker has stopped. To go on from the last checkpoint start all workers again."
     )
     kept = max(int(path.stem[len("step-") :]) for path in tmp_path.glob("checkpoints/*.sha256"))
     finish(start_workers(*settings, f"--steps={kept + 6}"))

@@ -204,11 +204,26 @@ def test_a_subclass_has_the_fast_loop_if_it_says_so():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_bias_that_was_replaced_is_what_is_added():
+    layer = NTM(**NTM_SIZES, return_sequences=True)
+    layer(SEQUENCES)
+    layer.cell.parameter_projection.bias = tf.ones([layer.cell.parameter_count])
+    expected = keras.layers.RNN(layer.cell, return_sequences=True)(SEQUENCES)
+    np.testing.assert_allclose(layer(SEQUENCES), expected, rtol=1e-5, atol=1e-6)
+
+
 @needs_fast_loops
-def test_activity_regularizers_are_left_to_keras_loop():
-    assert not NTM(
-        **NTM_SIZES, controller=keras.layers.LSTMCell(5, activity_regularizer="l2")
-    ).has_fast_loop
+@pytest.mark.parametrize(
+    "controller",
+    [
+        keras.layers.LSTMCell(5, activity_regularizer="l2"),
+        FeedforwardCell(5, activity_regularizer="l2"),
+        keras.layers.StackedRNNCells([keras.layers.LSTMCell(5)], activity_regularizer="l2"),
+    ],
+    ids=["lstm", "feedforward", "stack"],
+)
+def test_activity_regularizers_are_left_to_keras_loop(controller):
+    assert not NTM(**NTM_SIZES, controller=controller).has_fast_loop
     assert not MemoryLayer(NTMCell(**NTM_SIZES, activity_regularizer="l2")).has_fast_loop
 
 

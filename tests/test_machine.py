@@ -292,12 +292,15 @@ def test_a_fast_loop_that_does_not_exist_is_refused():
         WrongCell(**NTM_SIZES)
 
 
-def test_a_stateful_layer_begins_with_its_own_initial_state():
-    class OfOnes(MemoryLayer):
-        def get_initial_state(self, *arguments, **options):
-            states = super().get_initial_state(*arguments, **options)
-            return [tf.ones_like(state) for state in states]
+class OfOnes(MemoryLayer):
+    """A layer that begins with a state of ones."""
 
+    def get_initial_state(self, *arguments, **options):
+        states = super().get_initial_state(*arguments, **options)
+        return [tf.ones_like(state) for state in states]
+
+
+def test_a_stateful_layer_begins_with_its_own_initial_state():
     layer = OfOnes(StackCell(**SIZES), stateful=True, return_sequences=True)
     ones = [tf.ones([2, size]) for size in layer.cell.state_size]
     expected = MemoryLayer(layer.cell, return_sequences=True)(SEQUENCES, initial_state=ones)
@@ -312,6 +315,27 @@ def test_a_trace_is_refused_where_call_does_something_else_than_step():
 
     with pytest.raises(ValueError, match="must not override `call`"):
         trace(LoudCell(**SIZES), SEQUENCES)
+    cell = StackCell(**SIZES)
+    cell.call = cell.call
+    with pytest.raises(ValueError, match="must not override `call`"):
+        trace(cell, SEQUENCES)
+
+
+def test_a_trace_begins_as_the_layer_begins():
+    layer = OfOnes(StackCell(**SIZES), return_sequences=True, name="machine")
+    model = keras.Sequential([keras.Input(SEQUENCES.shape[1:]), layer])
+    outputs, traces = trace_model(model, SEQUENCES)
+    np.testing.assert_allclose(traces["machine"].outputs, outputs, atol=1e-6)
+
+
+def test_an_initial_state_of_another_dtype_is_cast():
+    layer = MemoryLayer(StackCell(**SIZES), return_sequences=True)
+    layer.build(SEQUENCES.shape)
+    states = layer.cell.get_initial_state(batch_size=len(SEQUENCES))
+    wide = layer.cell.unpack_state(states)
+    wide = tf.nest.map_structure(lambda each: tf.cast(each, tf.float64), wide)
+    found = layer(tf.constant(SEQUENCES), initial_state=wide)
+    np.testing.assert_allclose(found, layer(SEQUENCES), atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def stopped(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "stopped"
     status, printed = killed(14, signal.SIGTERM, logdir)
     assert status == 128 + signal.SIGTERM
-    assert "SIGTERM: stopping after the steps at hand; once more ends at once." in printed
+    assert "SIGTERM: stopping after the current steps. A second signal stops at once." in printed
     assert "Stopped by SIGTERM after" in printed and f"--logdir={logdir}" in printed
     status, _ = killed(42, signal.SIGKILL, logdir)
     assert status == -signal.SIGKILL

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tasks import TASKS, task_class
-from tasks.task import Task
+from tasks.task import Task, limit
 from training import models
 
 EVERY_TASK = pytest.mark.parametrize("name", TASKS)
@@ -49,6 +49,14 @@ def test_a_task_that_lacks_something_is_refused_when_it_is_made(name):
     missing = {name: getattr(Task, name, None)}
     with pytest.raises(TypeError, match=f"HalfTask must define `{name}`"):
         type("HalfTask", (task_class("copy"),), missing)()
+
+
+def test_a_task_that_is_not_decorated_is_refused_by_name():
+    class PlainTask(task_class("copy")):
+        longest: int = limit(4, "Longest sequence.")
+
+    with pytest.raises(TypeError, match="PlainTask must be decorated by `@dataclass"):
+        PlainTask()
 
 
 def test_a_field_of_a_task_that_is_no_limit_is_refused_by_name():

@@ -55,7 +55,7 @@ def test_it_is_evaluated(run):
     arguments = "--mode=eval", f"--logdir={logdir.name}", "--lstm_units=256"
     finished = run_train(*arguments, cwd=logdir.parent)
     assert finished.returncode == 0, finished.stderr
-    assert "train.py: warning: --lstm_units means nothing to --model=ntm.\n" in finished.stderr
+    assert "train.py: warning: --lstm_units is ignored with --model=ntm.\n" in finished.stderr
     assert "wrong bits per sequence" in finished.stdout
     assert json.loads((logdir / "eval.json").read_text())[0]["size"] == "2"
     assert {step for _, step, _ in events(logdir / "eval" / "size_2")} == {5}

@@ -62,7 +62,7 @@ def parse(argv: list[str], introduction: str = "") -> Command:
     settings = Settings.from_flags(flagfiles.settings_of(values))
     for name in flags_of_other_models(settings.model):
         if taken(name, argv[1:])[0] or taken(f"no{name}", argv[1:])[0]:
-            warnings.warn(f"--{name} means nothing to --model={settings.model}", stacklevel=2)
+            warnings.warn(f"--{name} is ignored with --model={settings.model}", stacklevel=2)
     if values.mode == "train":
         for name in ("output", "best"):
             if values[name].value:

@@ -257,8 +257,8 @@ def start_from(settings: Settings, trainer: Any) -> None:
     shapes, others = ([tuple(each.shape) for each in m.weights] for m in (trainer, given))
     if shapes != others:
         raise BadInput(
-            f"--init_from={settings.init_from} holds a model with other weights than that of these"
-            f" settings. It has {others}; needed are {shapes}"
+            f"--init_from={settings.init_from} holds a model with weights {others}."
+            f" The settings need {shapes}"
         )
     trainer.set_weights(given.get_weights())
 

@@ -10,13 +10,12 @@ import textwrap
 from typing import Any
 
 from tasks.task import Task
-from training.callbacks import TEST_PARTS
-from training.settings import Settings
+from training.settings import TEST_PARTS, Settings
 
 # Columns of a terminal.
 WIDTH = 80
 
-# What else than a task's measures stands in Keras's results, in a record, and in result.json.
+# Names in Keras's results, in a record, and in result.json that are not the task's measures.
 NO_MEASURES = frozenset(
     [
         *("loss", "size", "sequences", "sequences_without_error"),

@@ -246,7 +246,7 @@ def _fit(
         if settings.distribution_strategy != "multi_worker_mirrored":
             raise
         raise BadInput(
-            "another worker has gone. To go on from the last checkpoint start all of them again."
+            "a worker has stopped. To go on from the last checkpoint start all workers again."
         ) from error
     except SignalReceivedError as error:
         made, kept_steps = training_step(trainer), run_folder.kept_steps(logdir)

@@ -15,6 +15,9 @@ from tasks.fields import checked, choice, limit, number, switch, text
 from tasks.task import Task
 from training.errors import BadInput
 
+# The test that ends a training has at most so many parts, each as large as the final measure.
+TEST_PARTS = 16
+
 # The groups of settings, as --help shows them. A task's limits have their own group.
 GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
     "Run",
@@ -92,7 +95,7 @@ class Settings:
         "adam; or rmsprop as in Graves (2013): centred, decay 0.95, momentum 0.9, epsilon 1e-4.",
         group=TRAINING,
     )
-    learning_rate: float = number(1e-3, "The optimizer's.", *_ABOVE_0, group=TRAINING)
+    learning_rate: float = number(1e-3, "The optimizer's learning rate.", *_ABOVE_0, group=TRAINING)
     learning_rate_end: float = number(
         0.0, "The value to which --learning_rate falls, linearly.", *_AT_LEAST_0, group=TRAINING
     )

@@ -8,7 +8,6 @@ import inspect
 import os
 import pathlib
 import shlex
-import sys
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +18,7 @@ from ntm_keras.callbacks.images import EventLog, write_figures
 from ntm_keras.keras_compat import keras
 from ntm_keras.tracing import trace_model
 from tasks.task import Task
-from training import command_line, report
+from training import command_line, flagfiles, report
 from training.callbacks.logs import write_at_size
 from training.errors import BadInput
 from training.run_folder import LOGS
@@ -27,11 +26,12 @@ from training.settings import Settings
 
 
 def write_settings(logdir: str, settings: Settings) -> None:
-    """Writes the flags and the command line as text, and flags as hparams, to compare runs."""
+    """Writes the flags and a command line with them as text; flags as hparams, to compare runs."""
     flags = settings.as_flags()
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in flags.items()]
-    command = shlex.join(["python", *sys.argv])
+    others = flagfiles.written(compared(settings)).splitlines()
+    command = shlex.join(["python", "train.py", f"--logdir={logdir}", *others])
     with EventLog(logdir).writing():
         tf.summary.text("command line", f"    {command}", step=0)
         tf.summary.text("flags", "\n".join(table), step=0)
@@ -39,7 +39,7 @@ def write_settings(logdir: str, settings: Settings) -> None:
 
 
 def compared(settings: Settings) -> dict[str, Any]:
-    """The flags by which runs are compared: task, model, seed, and others than the task's config.
+    """The flags by which runs are compared: task, model, seed, and what differs from the config.
 
     Flags that mean nothing to the model are left out.
     """

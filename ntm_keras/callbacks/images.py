@@ -71,7 +71,7 @@ def reason(error: tf.errors.OpError) -> str:
 class EveryFewEpochs(keras.callbacks.Callback):
     """Calls `_run` after every `every` epochs and after training, once for a training step.
 
-    Without `every`, it calls it ever more rarely: about twice until the epochs have doubled.
+    Without `every`: after 1, 2, 3, 4, 6, 8, 12, 16, 23, .. epochs, twice in each doubling.
     """
 
     def __init__(self, log_dir: str | os.PathLike, every: int | None):

@@ -70,6 +70,8 @@ def is_known(cell: Any) -> bool:
     kinds = [KNOWN_LAYERS.get(type(layer)) for layer in layers]
     if not layers or None in kinds or len(set(map(type, layers))) != 1:
         return False
+    if has_replaced_method(cell.controller) or cell.controller.activity_regularizer is not None:
+        return False
     known = list(zip(layers, kinds))
     for name in ("parameter_projection", "output_projection"):
         projection = getattr(cell, name, None)
@@ -77,9 +79,7 @@ def is_known(cell: Any) -> bool:
             if type(projection) is not keras.layers.Dense:
                 return False
             known.append((projection, _PROJECTION))
-    return not has_replaced_method(cell.controller) and all(
-        _is_of_kind(layer, kind, cell.compute_dtype) for layer, kind in known
-    )
+    return all(_is_of_kind(layer, kind, cell.compute_dtype) for layer, kind in known)
 
 
 def _is_of_kind(layer: Any, kind: Any, dtype: str) -> bool:
@@ -158,8 +158,13 @@ class Controller:
         if self._kind.is_recurrent:
             own = [tf.convert_to_tensor(layer.recurrent_kernel) for layer in self._layers]
             kernels = [tf.concat(pair, axis=0) for pair in zip(below, own)]
-        projection = [tf.convert_to_tensor(each) for each in self._projection.weights]
-        weights = Weights(kernels, biases[1:], *projection)
+        projection = self._projection
+        weights = Weights(
+            kernels,
+            biases[1:],
+            tf.convert_to_tensor(projection.kernel),
+            tf.convert_to_tensor(projection.bias),
+        )
         return tf.tensordot(inputs, input_kernel, 1) + biases[0], weights
 
     def arrays(self, array: Callable[..., tf.TensorArray], weights: Weights) -> KeptController:

@@ -1,7 +1,6 @@
 """Callbacks of a training run: to end it, to save the model, to log numbers."""
 
 from training.callbacks.ends import (
-    TEST_PARTS,
     NonFiniteLossError,
     RunTime,
     SignalReceivedError,
@@ -16,7 +15,6 @@ from training.callbacks.run_callbacks import RunCallbacks
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 
 __all__ = [
-    "TEST_PARTS",
     "GrowMemory",
     "NonFiniteLossError",
     "RunCallbacks",

@@ -14,9 +14,7 @@ import tensorflow as tf
 
 from ntm_keras.callbacks import GuardGradients
 from ntm_keras.keras_compat import keras, training_step
-
-# The test that ends a training has at most so many parts, each as large as the final measure.
-TEST_PARTS = 16
+from training.settings import TEST_PARTS
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -194,7 +192,10 @@ class StopOnSignal(keras.callbacks.Callback):
     def _receive(self, number: int, frame: Any) -> None:
         self._received = number
         name = signal.Signals(number).name
-        print(f"\n{name}: stopping after the steps at hand; once more ends at once.", flush=True)
+        print(
+            f"\n{name}: stopping after the current steps. A second signal stops at once.",
+            flush=True,
+        )
         self.on_train_end()
 
 
