@@ -43,8 +43,9 @@ def by_location_biases(
 ) -> np.ndarray:
     """Biases with which heads address by location before training.
 
-    Write heads go on by one location in each step, read heads stay where they are, and content
-    counts little. Write heads begin more sharply than read heads: these have to learn when to move.
+    Write heads go on by one location in each step, read heads stay where they are or go on, but
+    hardly go back, and content counts little. Write heads begin more sharply than read heads: these
+    have to learn when to move.
 
     Args:
         read_head_num: R.
@@ -56,9 +57,10 @@ def by_location_biases(
         `(parameter_count(..),)`, to add to the biases of the controller's projection.
     """
     content = np.zeros(memory_vector_dim + 1)
-    stay, go_on, *_ = np.eye(2 * shift_range + 1)  # See `addressing.shift`.
+    stay, go_on, *_ = shifts = np.eye(2 * shift_range + 1)  # See `addressing.shift`.
+    go_back = shifts[shift_range + 1 :].sum(axis=0)
     # The numbers for key and key strength, gate, shift and sharpening.
-    read_head = [*content, -3.0, *(1.0 * stay), 0.0]
+    read_head = [*content, -3.0, *(1.0 * stay - 3.0 * go_back), 0.0]
     write_head = [*content, -2.0, *(3.0 * go_on), 2.0]
     writing = np.zeros(2 * memory_vector_dim * write_head_num)
     return np.concatenate([*[read_head] * read_head_num, *[write_head] * write_head_num, writing])

@@ -455,6 +455,8 @@ def test_heads_that_begin_by_location_write_one_location_after_another_and_read_
         read = np.argmax(found.read_weightings[0, :, head], axis=-1)
         assert written.tolist() == [1, 2, 3, 4] and read.tolist() == [0, 0, 0, 0]
     np.testing.assert_allclose(found.interpolation_gate[0, 0], tf.sigmoid([-3.0, -3, -2, -2]))
+    read_shifts = tf.nn.softmax([1.0, 0.0, -3.0])  # They hardly go back.
+    np.testing.assert_allclose(found.shift_weighting[0, 0, :2], [read_shifts] * 2, rtol=1e-5)
     assert not np.any(found.key)
 
 
@@ -464,7 +466,7 @@ def test_heads_that_begin_by_location_keep_the_biases_own_initializer():
     for cell in (made, neutral):
         cell.build((None, 7))
     difference = made.parameter_projection.bias - neutral.parameter_projection.bias
-    assert np.count_nonzero(difference) == 2 * SIZES["read_head_num"] + 3 * SIZES["write_head_num"]
+    assert np.count_nonzero(difference) == 3 * SIZES["read_head_num"] + 3 * SIZES["write_head_num"]
     again = NTMCell.from_config(made.get_config())
     assert again.head_initializer == "by_location"
 
