@@ -7,7 +7,7 @@ import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -133,6 +133,21 @@ def add_n(tensors: list[Tensor]) -> Tensor:
     return tf.add_n(tensors) if IS_TENSORFLOW else functools.reduce(operator.add, tensors)
 
 
+def global_norm(tensors: Sequence[Tensor | None]) -> Tensor:
+    """The norm of several tensors together; None among them counts nothing."""
+    if IS_TENSORFLOW:
+        return tf.linalg.global_norm(tensors)
+    return ops.sqrt(sum(ops.sum(ops.square(each)) for each in tensors if each is not None))
+
+
+def as_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as a graph of TensorFlow's; on another backend the function itself.
+
+    JAX would compile it with the weights as they are at its first call.
+    """
+    return tf.function(function, autograph=False) if IS_TENSORFLOW else function
+
+
 def scan(function: Callable[[Any, Tensor], Any], sequence: Tensor, first: Any) -> Any:
     """What `function(last, element)` returns for every element of a sequence, stacked.
 
@@ -148,6 +163,12 @@ def scan(function: Callable[[Any, Tensor], Any], sequence: Tensor, first: Any) -
         first = function(first, element)
         results.append(first)
     return tf.nest.map_structure(lambda *each: ops.stack(each, axis=0), *results)
+
+
+def _in_stateless_scope() -> bool:
+    from keras.src.backend.common.stateless_scope import in_stateless_scope  # As Keras's loop does.
+
+    return in_stateless_scope()
 
 
 def masked_loop(
@@ -181,7 +202,8 @@ def masked_loop(
 
     first = ops.zeros([ops.shape(sequences)[0], output_size], sequences.dtype), states
     elements = ops.transpose(sequences, [1, 0, 2]), ops.transpose(mask)[:, :, None]
-    with keras.StatelessScope():  # A scan must not change variables.
+    # A scan must not change variables. In training their values are those of the scope around it.
+    with contextlib.nullcontext() if _in_stateless_scope() else keras.StatelessScope():
         (_, states), outputs = ops.scan(masked_step, first, elements)
     return ops.transpose(outputs, [1, 0, 2]), states
 
@@ -199,22 +221,27 @@ def training_step(model: Any) -> int:
 def build_optimizer(model: Any) -> None:
     """Creates the variables of a compiled model's optimizer, as its first step would."""
     optimizer = model.optimizer
-    with model.distribute_strategy.scope():
+    with scope_of(model):
         if hasattr(optimizer, "_create_all_weights"):  # One of Keras 2's legacy optimizers.
             optimizer._create_all_weights(model.trainable_variables)
         elif IS_KERAS_2 or not optimizer.built:
             optimizer.build(model.trainable_variables)
 
 
-def variables_of(model: Any) -> list[tf.Variable]:
-    """The variables that a compiled model and its optimizer list."""
+def scope_of(model: Any) -> Any:
+    """The context in which a model's further variables are made."""
+    return model.distribute_strategy.scope() if IS_TENSORFLOW else contextlib.nullcontext()
+
+
+def variables_of(model: Any) -> list[Any]:
+    """The backend's variables that a compiled model and its optimizer list."""
     optimizer_variables = model.optimizer.variables
     if callable(optimizer_variables):
         optimizer_variables = optimizer_variables()
-    return _tensorflow_variables([*model.variables, *optimizer_variables])
+    return _of_backend([*model.variables, *optimizer_variables])
 
 
-def other_variables_of(model: Any) -> list[tf.Variable]:
+def other_variables_of(model: Any) -> list[Any]:
     """Further variables that training changes, which `variables_of` does not list.
 
     These are the states of stateful layers and, under Keras 2, the learning rate, the loss scale
@@ -236,11 +263,13 @@ def other_variables_of(model: Any) -> list[tf.Variable]:
             generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
             if generator is not None:
                 found.append(generator.state)
-    return _tensorflow_variables(found)
+    return _of_backend(found)
 
 
-def _tensorflow_variables(variables: list[Any]) -> list[Any]:
-    """The TensorFlow variables behind the given Keras variables; others are left out."""
+def _of_backend(variables: list[Any]) -> list[Any]:
+    """The TensorFlow variables behind Keras variables, others left out; elsewhere as they are."""
+    if not IS_TENSORFLOW:
+        return variables
     found = [
         each if isinstance(each, tf.Variable) else getattr(each, "value", None)
         for each in variables

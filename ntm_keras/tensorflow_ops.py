@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+abs = tf.abs
 all = tf.reduce_all
 any = tf.reduce_any
 argmax = tf.argmax
@@ -19,11 +20,16 @@ broadcast_to = tf.broadcast_to
 cast = tf.cast
 clip = tf.clip_by_value
 concatenate = tf.concat
+cond = tf.cond
 convert_to_tensor = tf.convert_to_tensor
 divide_no_nan = tf.math.divide_no_nan
 equal = tf.equal
 exp = tf.exp
+isfinite = tf.math.is_finite
+isnan = tf.math.is_nan
 log = tf.math.log
+logical_and = tf.logical_and
+logical_not = tf.logical_not
 matmul = tf.matmul
 max = tf.reduce_max
 maximum = tf.maximum
@@ -45,6 +51,7 @@ top_k = tf.math.top_k
 transpose = tf.transpose
 where = tf.where
 zeros = tf.zeros
+zeros_like = tf.zeros_like
 
 
 def binary_crossentropy(target: Any, output: Any, from_logits: bool) -> tf.Tensor:

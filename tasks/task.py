@@ -162,13 +162,15 @@ class Task:
         self, inputs: tf.Tensor, targets: tf.Tensor, logits: tf.Tensor, mask: tf.Tensor
     ) -> str:
         """The first sequence and a model's answer as text for a terminal."""
+        import numpy as np
+
         counts = mask[0] > 0
         parts = {"input": inputs[0] > 0, "target": targets[0] > 0, "answer": logits[0] > 0}
         lines = ["channels down, time across, # above 0"]
         for title, above in parts.items():
             lines += ["", title]
-            for channel in zip(*above.numpy().tolist()):
-                shown = counts.numpy() if title != "input" else [True] * len(channel)
+            for channel in zip(*np.asarray(above).tolist()):
+                shown = np.asarray(counts) if title != "input" else [True] * len(channel)
                 lines.append(
                     "".join(".#"[on] if is_shown else " " for on, is_shown in zip(channel, shown))
                 )

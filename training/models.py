@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 import ntm_keras
-from ntm_keras.keras_compat import IS_KERAS_2, build_optimizer, keras
+from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
 from training.errors import BadInput
@@ -126,7 +126,8 @@ def _with_steps_input(settings: Settings, layers: list[Any]) -> tuple[list[Any],
     # Keras 2's LSTM takes only booleans.
     mask = tf.cast(steps, tf.bool) if IS_KERAS_2 else steps
     is_compiled_whole = settings.xla and not parts and not tf.distribute.has_strategy()
-    return [inputs, steps], answers(layers, inputs, mask), is_compiled_whole
+    # On JAX nothing else is fast.
+    return [inputs, steps], answers(layers, inputs, mask), is_compiled_whole or not IS_TENSORFLOW
 
 
 def parts_of_a_batch(settings: Settings, layer: Any) -> int:

@@ -89,13 +89,18 @@ def train(
 
 
 def _check_can_run(settings: Settings) -> None:
-    if not IS_TENSORFLOW:
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
         raise BadInput(
-            "a run needs Keras on its TensorFlow backend: set KERAS_BACKEND=tensorflow. Received:"
-            f" backend={keras.backend.backend()!r}"
+            "a run needs Keras on TensorFlow or JAX: set KERAS_BACKEND=tensorflow or jax."
+            f" Received: backend={backend!r}"
         )
     if not isinstance(settings, Settings):
         raise BadInput(f"Argument `settings` must be a Settings. Received: settings={settings!r}")
+    for name, unused in (("weight_noise", 0), ("distribution_strategy", "none")):
+        value = getattr(settings, name)
+        if not IS_TENSORFLOW and value != unused:
+            raise BadInput(f"--{name}={value} needs Keras on TensorFlow: KERAS_BACKEND=tensorflow")
 
 
 def _check_measures(settings: Settings) -> None:

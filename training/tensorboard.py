@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
 from ntm_keras.callbacks.images import EventLog, write_figures
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import as_graph, keras
 from ntm_keras.tracing import trace_model
 from tasks.task import Task
 from training import command_line, flagfiles, report
@@ -95,7 +95,7 @@ def _trace_together(model: keras.Model, sequences: list[tf.Tensor]) -> tuple[Any
     longest = max(each.shape[1] for each in sequences)
     padded = [tf.pad(each, [[0, 0], [0, longest - each.shape[1]], [0, 0]]) for each in sequences]
     # As a graph: step by step, it takes many times as long.
-    trace = tf.function(functools.partial(trace_model, model), autograph=False)
+    trace = as_graph(functools.partial(trace_model, model))
     return trace(tf.concat(padded, axis=0))
 
 

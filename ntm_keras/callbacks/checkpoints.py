@@ -21,7 +21,9 @@ from ntm_keras import validation
 from ntm_keras.callbacks.averages import SwapAveragedWeights
 from ntm_keras.callbacks.images import reason
 from ntm_keras.keras_compat import (
+    IS_TENSORFLOW,
     build_optimizer,
+    dtype_name,
     keras,
     other_variables_of,
     training_step,
@@ -131,7 +133,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _write(self, path: pathlib.Path) -> None:
         self._folder.mkdir(exist_ok=True)
         with self._averages.hidden() if self._averages else contextlib.nullcontext():
-            self._state([*variables_of(self.model), *self._others()]).write(str(path))
+            variables = [*variables_of(self.model), *self._others()]
+            self._state(_for_tensorflow(variables)).write(str(path))
         unfinished = path.with_suffix(".part")
         unfinished.write_text(_digests(path), encoding="utf-8")
         unfinished.replace(path.with_suffix(".sha256"))
@@ -198,7 +201,11 @@ class Checkpoints(keras.callbacks.Callback):
                         f"the checkpoint {path} belongs to another model, or to another version of"
                         f" Keras: {difference}"
                     )
-                self._state(variables).read(prefix).assert_consumed()
+                read = _for_tensorflow(variables)
+                self._state(read).read(prefix).assert_consumed()
+                if not IS_TENSORFLOW:
+                    for variable, value in zip(variables, read):
+                        variable.assign(value.numpy())
         except AssertionError as error:
             raise ValueError(
                 f"the checkpoint {path} was written with other `variables` than"
@@ -222,6 +229,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _state(self, variables: list[tf.Variable]) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(variables=variables, **self._variables)
+
+
+def _for_tensorflow(variables: list[Any]) -> list[tf.Variable]:
+    """Variables that TensorFlow can write and read: copies, where the backend is another."""
+    return variables if IS_TENSORFLOW else [tf.Variable(each.numpy()) for each in variables]
 
 
 @contextlib.contextmanager
@@ -248,7 +260,7 @@ def _difference(kept: Any, variables: dict[str, tf.Variable]) -> str:
         return f"it has {number} variables, the model and its optimizer have {len(variables)}"
     for name, variable in variables.items():
         there = tf.TensorSpec(shapes[name], dtypes[name])
-        here = tf.TensorSpec(variable.shape, variable.dtype)
+        here = tf.TensorSpec(variable.shape, dtype_name(variable.dtype))
         if there != here:
             return (
                 f"{variable.name} has the shape {there.shape} and is {there.dtype.name} there,"

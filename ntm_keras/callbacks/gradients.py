@@ -9,7 +9,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from ntm_keras.keras_compat import IS_KERAS_2, keras, steps_seen_by
+from ntm_keras.keras_compat import (
+    IS_KERAS_2,
+    IS_TENSORFLOW,
+    global_norm,
+    keras,
+    ops,
+    scope_of,
+    steps_seen_by,
+)
 
 
 class GuardGradients(keras.callbacks.Callback):
@@ -47,14 +55,18 @@ class GuardGradients(keras.callbacks.Callback):
                 "GuardGradients must be among the callbacks from a model's first training step on."
                 f" Received: model={model.name!r}, trained without it before; compile it again"
             )
-        with model.distribute_strategy.scope():
+        with scope_of(model):
             _guard(optimizer)
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
-        """The variables that a checkpoint must keep; they exist once the model is set."""
+        """The variables that a checkpoint must keep beside the optimizer's own.
+
+        They exist once the model is set.
+        """
         names = "gradient_norm", "gradients_left_out", "first_left_out"
-        return {name: getattr(self.model.optimizer, name) for name in names}
+        optimizer = self.model.optimizer
+        return {name: getattr(optimizer, name) for name in names} if IS_TENSORFLOW else {}
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
@@ -64,16 +76,14 @@ class GuardGradients(keras.callbacks.Callback):
 
 def _guard(optimizer: Any) -> None:
     """Makes an optimizer check its gradients: a callback cannot see them."""
-
-    def variable(value, name):
-        once = tf.VariableAggregation.ONLY_FIRST_REPLICA
-        return tf.Variable(value, trainable=False, name=name, aggregation=once)
-
-    optimizer.gradient_norm = variable(0.0, "gradient_norm")
-    optimizer.gradients_left_out = variable(0, "gradients_left_out")
+    optimizer.gradient_norm = _variable(optimizer, "gradient_norm")
+    optimizer.gradients_left_out = _variable(optimizer, "gradients_left_out", dtype="int32")
     # The first step whose gradient was left out, and the index of the largest gradient in it.
-    optimizer.first_left_out = variable([0, 0], "first_left_out")
-    steps = steps_seen_by(optimizer)  # Keras 2's legacy optimizers create the variable here.
+    optimizer.first_left_out = _variable(optimizer, "first_left_out", (2,), "int32")
+    if not IS_TENSORFLOW:
+        _guard_apply(optimizer)
+        return
+    steps_seen_by(optimizer)  # Keras 2's legacy optimizers create the variable here.
     apply_gradients = optimizer.apply_gradients
     is_distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
     if is_distributed and IS_KERAS_2:
@@ -91,35 +101,61 @@ def _guard(optimizer: Any) -> None:
         gradients, variables = zip(*grads_and_vars)
         if is_distributed:
             gradients = tf.distribute.get_replica_context().all_reduce("SUM", gradients)
-        # Keras 3's optimizers may get the gradient of a scaled loss.
-        norm = tf.linalg.global_norm(gradients) / (getattr(optimizer, "loss_scale_factor", 0) or 1)
-        is_finite = tf.math.is_finite(norm)
-        optimizer.gradient_norm.assign(tf.cast(norm, tf.float32))
-        is_first = ~is_finite & (optimizer.gradients_left_out == 0)
-        step = tf.cast(steps, tf.int32) + 1
-        optimizer.first_left_out.assign(
-            tf.cond(
-                is_first,
-                lambda: tf.stack([step, _index_of_largest(gradients)]),
-                lambda: tf.identity(optimizer.first_left_out),
-            )
-        )
-        optimizer.gradients_left_out.assign_add(tf.cast(~is_finite, tf.int32))
-        gradients = [
-            None if each is None else tf.where(is_finite, each, tf.zeros_like(each))
-            for each in gradients
-        ]
-        return apply_gradients(zip(gradients, variables), *args, **kwargs)
+        return apply_gradients(zip(_checked(optimizer, gradients), variables), *args, **kwargs)
 
     optimizer.apply_gradients = guarded
 
 
-def _index_of_largest(gradients: Sequence[tf.Tensor | None]) -> tf.Tensor:
+def _variable(
+    optimizer: Any, name: str, shape: tuple[int, ...] = (), dtype: str = "float32"
+) -> Any:
+    """A variable of zeros that training changes."""
+    if not IS_TENSORFLOW:
+        return optimizer.add_variable(shape, "zeros", dtype, name=name)
+    once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return tf.Variable(tf.zeros(shape, dtype), trainable=False, name=name, aggregation=once)
+
+
+def _guard_apply(optimizer: Any) -> None:
+    """`_guard` for an optimizer on another backend than TensorFlow."""
+    apply = optimizer.apply
+
+    def guarded(grads, trainable_variables=None):
+        return apply(_checked(optimizer, grads), trainable_variables)
+
+    optimizer.apply = guarded
+
+
+def _checked(optimizer: Any, gradients: Sequence[Any]) -> list[Any]:
+    """The gradients of a step, zeros if one is not finite; the optimizer's variables say so."""
+    # Keras 3's optimizers may get the gradient of a scaled loss.
+    norm = global_norm(gradients) / (getattr(optimizer, "loss_scale_factor", 0) or 1)
+    is_finite = ops.isfinite(norm)
+    optimizer.gradient_norm.assign(ops.cast(norm, "float32"))
+    nothing_left_out = ops.equal(optimizer.gradients_left_out, 0)
+    is_first = ops.logical_and(ops.logical_not(is_finite), nothing_left_out)
+    step = ops.cast(steps_seen_by(optimizer), "int32") + 1
+    optimizer.first_left_out.assign(
+        ops.cond(
+            is_first,
+            lambda: ops.stack([step, _index_of_largest(gradients)]),
+            lambda: ops.convert_to_tensor(optimizer.first_left_out),
+        )
+    )
+    optimizer.gradients_left_out.assign_add(ops.cast(ops.logical_not(is_finite), "int32"))
+    return [
+        None if each is None else ops.where(is_finite, each, ops.zeros_like(each))
+        for each in gradients
+    ]
+
+
+def _index_of_largest(gradients: Sequence[Any]) -> Any:
     """The index of the gradient with the largest absolute value, where NaN is the largest."""
 
     def largest(gradient):
-        size = tf.cast(tf.abs(gradient), tf.float32)
-        return tf.reduce_max(tf.where(tf.math.is_nan(size), math.inf, size))
+        if gradient is None:
+            return ops.cast(0, "float32")
+        size = ops.cast(ops.abs(gradient), "float32")
+        return ops.max(ops.where(ops.isnan(size), math.inf, size))
 
-    sizes = [tf.constant(0.0) if each is None else largest(each) for each in gradients]
-    return tf.argmax(sizes, output_type=tf.int32)
+    return ops.cast(ops.argmax(ops.stack([*map(largest, gradients)])), "int32")

@@ -15,7 +15,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 from ntm_keras import pictures, validation
-from ntm_keras.keras_compat import keras, training_step
+from ntm_keras.keras_compat import Tensor, as_graph, keras, ops, training_step
 from ntm_keras.tracing import trace_model
 
 _DESCRIPTION = (
@@ -144,7 +144,7 @@ class MachineImages(EveryFewEpochs):
 
     def on_train_begin(self, logs=None):
         self._log = EventLog(self._log_dir)
-        self._trace = tf.function(functools.partial(trace_model, self.model), autograph=False)
+        self._trace = as_graph(functools.partial(trace_model, self.model))
 
     def _run(self, step: int) -> None:
         outputs, traces = self._trace(self._inputs)
@@ -162,14 +162,14 @@ class MachineImages(EveryFewEpochs):
             write_figures(figures, step)
 
 
-def _first(batch: Any) -> tf.Tensor:
+def _first(batch: Any) -> Tensor:
     """A batch with only the first example."""
     if not len(getattr(batch, "shape", ())):
         raise ValueError(
             "Argument `inputs` must be a batch for the model: an array, a tensor, or a structure of"
             f" these. Received: inputs={batch!r}"
         )
-    return tf.convert_to_tensor(batch[:1])
+    return ops.convert_to_tensor(batch[:1])
 
 
 def write_figures(figures: dict[str, Figure], step: int) -> None:

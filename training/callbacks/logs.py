@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from ntm_keras.callbacks.images import EventLog, EveryFewEpochs
-from ntm_keras.keras_compat import keras, training_step
+from ntm_keras.keras_compat import keras, to_numpy, training_step
 
 # What is not a measure of the task.
 _TRAINING = {
@@ -60,7 +60,7 @@ class ScalarLog(keras.callbacks.Callback):
         step, logs = training_step(self.model), logs or {}
         trained = (step - self._start_step) * self.batch_size
         train = {name: value for name, value in logs.items() if not name.startswith("val_")}
-        train["learning_rate"] = float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
+        train["learning_rate"] = float(to_numpy(self.model.optimizer.learning_rate))
         train["sequences_seen"] = step * self.batch_size
         if self._stop > self._start:
             train["sequences_per_second"] = trained / (self._stop - self._start)
