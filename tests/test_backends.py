@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from runs import events, tiny
 
 from ntm_keras import (
     MANN,
@@ -13,9 +14,11 @@ from ntm_keras import (
     trace_model,
     with_memory_size,
 )
+from ntm_keras.callbacks import GuardGradients
 from ntm_keras.keras_compat import IS_KERAS_2, keras, to_numpy
 from ntm_keras.pictures import plot_trace
 from tasks.copy import Copy
+from training import BadInput, evaluate, train
 
 if IS_KERAS_2:
     pytest.skip("Keras 2 has one backend", allow_module_level=True)
@@ -39,9 +42,10 @@ def inputs(random):
     return random.normal(size=[3, 5, 4]).astype("float32")
 
 
-def model_of(layer):
+def model_of(layer, is_masked=False):
     sequences = keras.Input([None, 4])
-    return keras.Model(sequences, keras.layers.Dense(2)(layer(sequences)))
+    before = keras.layers.Masking()(sequences) if is_masked else sequences
+    return keras.Model(sequences, keras.layers.Dense(2)(layer(before)))
 
 
 def loss_and_gradients(layer, inputs):
@@ -100,8 +104,10 @@ def test_gradients_equal_finite_differences(make, inputs, random):
     np.testing.assert_allclose(along, numeric, rtol=tolerance, atol=tolerance)
 
 
-def test_training_lowers_the_loss(make, inputs, random):
-    model = model_of(make())
+@pytest.mark.parametrize("is_masked", [True] if BACKEND == "tensorflow" else [False, True])
+def test_training_lowers_the_loss(make, inputs, random, is_masked):
+    model = model_of(make(), is_masked)
+    inputs[1, 3:] = 0
     model.compile(
         keras.optimizers.Adam(1e-2), BitCrossentropy(), weighted_metrics=[WrongBitsPerSequence()]
     )
@@ -135,6 +141,40 @@ def test_a_trace_gives_the_layer_s_outputs_and_can_be_drawn(make, inputs):
     found = traces["machine"]
     np.testing.assert_allclose(to_numpy(found.outputs), to_numpy(outputs), atol=1e-6)
     assert len(plot_trace(found, inputs).axes) > 3
+
+
+def test_gradients_that_overflow_are_left_out(inputs):
+    model = keras.Sequential([keras.Input([5, 4]), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    before = [to_numpy(weight).copy() for weight in model.weights]
+    targets = np.full([3, 5, 2], 1e30, "float32")
+    guard = GuardGradients()
+    history = model.fit(inputs, targets, epochs=2, verbose=0, callbacks=[guard]).history
+    assert history["gradients_left_out"] == [1, 2]
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), value)
+    history = model.fit(inputs, 0 * targets, verbose=0, callbacks=[guard]).history
+    assert history["gradients_left_out"] == [2] and 0 < history["gradient_norm"][0] < 1e3
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="test_run.py says more of TensorFlow")
+def test_a_run_trains_and_is_measured(tmp_path):
+    settings = tiny(ema_momentum=0.9, memory_initializer="constant", training_memory_size=5)
+    result = train(settings, tmp_path)
+    (record,) = evaluate(settings, tmp_path)
+    assert result["steps"] == 5 and record["sequences"] == 8
+    tags = {tag for tag, *_ in events(tmp_path / "train")}
+    assert tags >= {"ntm", "learning/loss", "training/gradient_norm", "training/learning_rate"}
+    assert {tag for tag, *_ in events(tmp_path / "eval" / "size_2")} >= {"ntm_at_sizes"}
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow can do all")
+def test_what_a_backend_cannot_do_is_refused_in_one_line(tmp_path):
+    settings = {"jax": {"weight_noise": 0.1}, "torch": {}}[BACKEND]
+    said = {"jax": "--weight_noise=0.1 needs", "torch": "needs Keras on TensorFlow or JAX"}[BACKEND]
+    with pytest.raises(BadInput, match=said):
+        train(tiny(**settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

@@ -198,8 +198,8 @@ class Checkpoints(keras.callbacks.Callback):
                 difference = _difference(kept, self._not_given(variables))
                 if difference:
                     raise ValueError(
-                        f"the checkpoint {path} belongs to another model, or to another version of"
-                        f" Keras: {difference}"
+                        f"the checkpoint {path} belongs to another model, or to another version or"
+                        f" backend of Keras: {difference}"
                     )
                 read = _for_tensorflow(variables)
                 self._state(read).read(prefix).assert_consumed()
