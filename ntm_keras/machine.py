@@ -370,7 +370,10 @@ class MemoryCell(AbstractRNNCell):
                 f" Received: {len(states)}"
             )
         _check_shapes(subject, shapes, states, [batch_size])
-        states = [ops.cast(each, self.compute_dtype) for each in states]
+        dtype = self.compute_dtype
+        states = [
+            each if dtype_name(each.dtype) == dtype else ops.cast(each, dtype) for each in states
+        ]
         count = len(self.controller_state_size)
         return self.State(
             states[:count],
