@@ -347,7 +347,7 @@ class MemoryCell(AbstractRNNCell):
         return {**controllers_own, **self.state_shapes}
 
     def unpack_state(self, states: Sequence[Tensor], batch_size: int | None = None) -> Any:
-        """A flat list of states as a `State`.
+        """A flat list of states as a `State`, in the cell's compute dtype.
 
         Args:
             states: One `(batch_size, size)` for each of `state_size`.
@@ -581,7 +581,10 @@ class MemoryLayer(keras.layers.RNN):
     @property
     def has_fast_loop(self) -> bool:
         """Whether the layer runs a loop with a hand-written gradient: see `fast.loop_for`."""
-        return not self.unroll and fast.loop_for(self.cell) is not None
+        return self._fast_loop() is not None
+
+    def _fast_loop(self) -> Any:
+        return None if self.unroll else fast.loop_for(self.cell)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """The loop over time, which Keras 3's RNN layer calls."""
@@ -590,9 +593,10 @@ class MemoryLayer(keras.layers.RNN):
             mask = validation.mask(mask, sequences)
         if mask is not None and LOOP_NEEDS_OUTPUT_AS_FIRST_STATE:
             return self._masked_loop(sequences, initial_state, mask, training)
-        if not self.has_fast_loop:
+        loop = self._fast_loop()
+        if loop is None:
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        outputs, states = fast.run(self, sequences, initial_state, mask)
+        outputs, states = fast.run(loop, self, sequences, initial_state, mask)
         return outputs[:, -1], outputs, states
 
     def _masked_loop(self, sequences, initial_state, mask, training):

@@ -196,4 +196,5 @@ def test_a_machine_that_was_trained_on_tensorflow_copies(copier):
 
 
 def test_it_copies_more_vectors_with_more_locations(copier):
+    assert wrong_bits(copier, 150) > 100
     assert wrong_bits(with_memory_size(copier, 160), 150) == 0

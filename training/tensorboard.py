@@ -18,20 +18,19 @@ from ntm_keras.callbacks.images import EventLog, write_figures
 from ntm_keras.keras_compat import as_graph, keras
 from ntm_keras.tracing import trace_model
 from tasks.task import Task
-from training import command_line, flagfiles, report
+from training import command_line, report
 from training.callbacks.logs import write_at_size
 from training.errors import BadInput
-from training.run_folder import LOGS
+from training.run_folder import LOGS, SETTINGS
 from training.settings import Settings
 
 
 def write_settings(logdir: str, settings: Settings) -> None:
-    """Writes the flags and a command line with them as text; flags as hparams, to compare runs."""
+    """Writes the flags, and a command line that repeats the run, as text; and hparams."""
     flags = settings.as_flags()
     table = ["| flag | value |", "| --- | --- |"]
     table += [f"| {name} | {value} |" for name, value in flags.items()]
-    others = flagfiles.written(compared(settings)).splitlines()
-    command = shlex.join(["python", "train.py", f"--logdir={logdir}", *others])
+    command = shlex.join(["python", "train.py", f"--flagfile={os.path.join(logdir, SETTINGS)}"])
     with EventLog(logdir).writing():
         tf.summary.text("command line", f"    {command}", step=0)
         tf.summary.text("flags", "\n".join(table), step=0)

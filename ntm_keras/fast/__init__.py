@@ -60,11 +60,16 @@ def loop_for(cell: Any) -> type[Loop] | None:
 
 
 def run(
-    layer: Any, sequences: tf.Tensor, initial_state: list[tf.Tensor], mask: tf.Tensor | None
+    loop: type[Loop],
+    layer: Any,
+    sequences: tf.Tensor,
+    initial_state: list[tf.Tensor],
+    mask: tf.Tensor | None,
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Runs a layer whose cell has a fast loop.
+    """Runs a layer by its fast loop.
 
     Args:
+        loop: What `loop_for` gives for the layer's cell.
         layer: The `MemoryLayer`.
         sequences: `(batch, time, features)`.
         initial_state: The flat list of states.
@@ -73,12 +78,10 @@ def run(
     Returns:
         The outputs, `(batch, time, output_size)`, and the flat list of the last states.
     """
-    loop_class = loop_for(layer.cell)
-    assert loop_class is not None
     if layer.go_backwards:
         sequences = tf.reverse(sequences, [1])
         mask = None if mask is None else tf.reverse(mask, [1])
-    outputs, states = loop_class(layer.cell, mask).run(sequences, initial_state)
+    outputs, states = loop(layer.cell, mask).run(sequences, initial_state)
     if mask is not None:
         outputs = mask_outputs(outputs, mask, layer.zero_output_for_mask)
     return outputs, states
