@@ -184,7 +184,7 @@ def copier():
 
 def wrong_bits(model, size):
     inputs, targets, mask = (
-        np.array(each) for each in next(iter(Copy().evaluation(size, 64, 64, 0)))
+        np.array(each) for each in next(iter(Copy().evaluation(size, 8, 8, 0)))
     )
     wrong = WrongBitsPerSequence()
     wrong.update_state(targets, model(inputs), mask)

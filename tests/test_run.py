@@ -148,7 +148,13 @@ def test_a_solved_run_stops_in_a_folder_named_after_task_and_time(tmp_path, monk
 
 
 OTHERS = {
-    "lstm": {"model": "lstm", "lstm_layers": 2, "lstm_units": 6, "learning_rate": 0.1},
+    "lstm": {
+        "model": "lstm",
+        "lstm_layers": 2,
+        "lstm_units": 6,
+        "learning_rate": 0.1,
+        "validate_every": 1,
+    },
     "repeat_copy": {
         "task": RepeatCopy(bits=2, max_length=3, max_repeats=2),
         "eval_sizes": "2x2",
@@ -156,6 +162,7 @@ OTHERS = {
     "associative_recall": {
         "task": AssociativeRecall(bits=2, item_length=1, max_items=2),
         "adam_epsilon": 1e30,
+        "validate_every": 1,
     },
     "dynamic_ngrams": {"task": DynamicNgrams(context=2, length=8), "eval_sizes": "9"},
     "priority_sort": {
@@ -193,7 +200,7 @@ def other_run(tmp_path_factory, drawings):
                     omniglot=str(drawings), classes=3, length=6, labels="five_hot"
                 )
                 others["model"] = "mann"
-            settings = tiny(steps=2, validate_every=1, **others)
+            settings = tiny(steps=2, **others)
             logdir = tmp_path_factory.mktemp("others") / name
             runs[name] = made(settings, logdir)
         return runs[name]
