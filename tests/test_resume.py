@@ -16,10 +16,11 @@ from runs import ROOT, TRAIN, as_arguments, events, only_scalars, tiny
 from ntm_keras.keras_compat import IS_TENSORFLOW, keras
 from training import StoppedBySignalError, train
 
-# It keeps its state after every validation.
+# It keeps its state after every validation, and begins again after two.
 LONG = tiny(
     steps=56,
     validate_every=14,
+    attempt_steps=28,
     checkpoint_seconds=0,
     learning_rate_end=1e-4,
     learning_rate_steps=40,

@@ -9,12 +9,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 import ntm_keras
 from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
+from training import schedules
 from training.errors import BadInput
 from training.settings import MACHINE, MANN, NTM, Settings
 
@@ -90,7 +92,7 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> Models:
     layers = make_layers(settings, settings.memory_size_in_training)
     inputs, outputs, jit_compile = _with_steps_input(settings, layers)
     trainer = (
-        ntm_keras.NoisyModel(inputs, outputs, falling(settings, "weight_noise"), settings.seed)
+        ntm_keras.NoisyModel(inputs, outputs, schedules.weight_noise(settings), settings.seed)
         if settings.weight_noise
         else keras.Model(inputs, outputs)
     )
@@ -199,7 +201,7 @@ def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
 
 def make_optimizer(settings: Settings) -> Any:
     """The optimizer that the settings describe."""
-    learning_rate = falling(settings, "learning_rate")
+    learning_rate = schedules.learning_rate(settings)
     options = {
         "global_clipnorm": settings.clip_norm or None,
         "clipvalue": settings.clip_value or None,
@@ -207,17 +209,25 @@ def make_optimizer(settings: Settings) -> Any:
         "ema_momentum": settings.ema_momentum,
     }
     if settings.optimizer == "adam":
-        epsilon = settings.adam_epsilon
-        return keras.optimizers.Adam(learning_rate, epsilon=epsilon, **options)
+        betas, epsilon = schedules.ADAM_BETAS, settings.adam_epsilon
+        return keras.optimizers.Adam(learning_rate, *betas, epsilon=epsilon, **options)
     return keras.optimizers.RMSprop(
         learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )
 
 
-def falling(settings: Settings, name: str) -> Any:
-    """The learning rate or the weight noise: a number, or a schedule if it falls."""
-    start, end, steps = (getattr(settings, each) for each in (name, f"{name}_end", f"{name}_steps"))
-    return keras.optimizers.schedules.PolynomialDecay(start, steps, end) if steps else start
+def weights_of_attempt(settings: Settings, attempt: int) -> list[np.ndarray]:
+    """The trainer's weights at the beginning of a later attempt; sets all seeds.
+
+    Args:
+        settings: The run's settings.
+        attempt: 1 for the second attempt.
+    """
+    (seed,) = np.random.SeedSequence([settings.seed, attempt]).generate_state(1)
+    keras.utils.set_random_seed(int(seed))
+    layers = make_layers(settings, settings.memory_size_in_training)
+    inputs, outputs, _ = _with_steps_input(settings, layers)
+    return keras.Model(inputs, outputs).get_weights()
 
 
 def load(path: str) -> Any:

@@ -171,6 +171,14 @@ class Settings:
         *_ABOVE_0,
         group=TRAINING,
     )
+    attempt_steps: int = limit(
+        0,
+        "Training that has not solved the task after so many steps, rounded up to a validation, "
+        "begins again with other weights. 0, or with --init_from: it does not.",
+        at_least=0,
+        at_most=_MANY,
+        group=TRAINING,
+    )
     solved_times: int = limit(
         1,
         "How many validations in a row must be below --solved_below before training ends.",
@@ -337,6 +345,12 @@ class Settings:
         """The number of memory locations in training."""
         has_fewer = self.model != "lstm" and 0 < self.training_memory_size < self.memory_size
         return self.training_memory_size if has_fewer else self.memory_size
+
+    @property
+    def steps_of_attempt(self) -> int:
+        """The steps after which training begins again; 0: it does not."""
+        validations = -(-self.attempt_steps // self.validate_every)
+        return 0 if self.init_from else validations * self.validate_every
 
     def _check_fall(self, name: str, end: float, steps: int) -> None:
         if end and (end > getattr(self, name) or not steps):

@@ -1,5 +1,6 @@
-"""Callbacks of a training run: to end it, to save the model, to log numbers."""
+"""Callbacks of a training run: to end it or begin it again, to save the model, to log numbers."""
 
+from training.callbacks.attempts import BeginAgain
 from training.callbacks.ends import (
     NonFiniteLossError,
     RunTime,
@@ -15,6 +16,7 @@ from training.callbacks.run_callbacks import RunCallbacks
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 
 __all__ = [
+    "BeginAgain",
     "GrowMemory",
     "NonFiniteLossError",
     "RunCallbacks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from ntm_keras.callbacks import Checkpoints, GuardGradients, SwapAveragedWeights
 from ntm_keras.keras_compat import keras
+from training.callbacks.attempts import BeginAgain
 from training.callbacks.ends import (
     RunTime,
     StopAfter,
@@ -21,7 +23,7 @@ from training.callbacks.ends import (
 )
 from training.callbacks.growing import GrowMemory
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
-from training.models import Models
+from training.models import Models, weights_of_attempt
 from training.settings import Settings
 
 
@@ -29,6 +31,7 @@ class RunCallbacks(NamedTuple):
     """The callbacks that have a state of their own, or save the state of a run."""
 
     averages: SwapAveragedWeights | None
+    begin_again: BeginAgain | None
     grow: GrowMemory | None
     guard: GuardGradients
     latest: SaveLatest
@@ -63,6 +66,7 @@ class RunCallbacks(NamedTuple):
         variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
         return cls(
             averages,
+            _begin_again(settings),
             None if tester is trainer else GrowMemory(models, validation),
             guard,
             SaveLatest(os.path.join(logdir, "model.keras"), model, seconds),
@@ -82,8 +86,7 @@ class RunCallbacks(NamedTuple):
         """All callbacks of a training up to a step; each comes after the callbacks it needs."""
         return [
             StopAfter(steps),
-            *([self.averages] if self.averages else []),
-            *([self.grow] if self.grow else []),
+            *[each for each in (self.averages, self.begin_again, self.grow) if each],
             self.guard,
             StopWhenNotFinite(self.guard),
             *[ignore_write_errors(each) for each in (*logs, self.latest, self.best)],
@@ -110,3 +113,9 @@ class RunCallbacks(NamedTuple):
                 self.latest.save()
         except OSError as error:
             warnings.warn(str(error), stacklevel=2)
+
+
+def _begin_again(settings: Settings) -> BeginAgain | None:
+    steps = settings.steps_of_attempt
+    weights = functools.partial(weights_of_attempt, settings)
+    return BeginAgain(steps, weights) if steps else None
