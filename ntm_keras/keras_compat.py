@@ -140,6 +140,17 @@ def global_norm(tensors: Sequence[Tensor | None]) -> Tensor:
     return ops.sqrt(sum(ops.sum(ops.square(each)) for each in tensors if each is not None))
 
 
+def stateless_normal(size: int, seed: int, step: Tensor) -> Tensor:
+    """Normally distributed numbers, on TensorFlow or JAX, that depend only on seed and step."""
+    if IS_TENSORFLOW:
+        # The algorithm that XLA would choose is fifteen times slower.
+        seeds = tf.stack([seed, tf.cast(step, tf.int64)])
+        return tf.random.stateless_normal([size], seeds, alg="philox")
+    import jax
+
+    return jax.random.normal(jax.random.fold_in(jax.random.key(seed), step), [size])
+
+
 def as_graph(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as a graph of TensorFlow's; on another backend the function itself.
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ntm_keras import validation
-from ntm_keras.keras_compat import IS_TENSORFLOW, keras, steps_seen_by
+from ntm_keras.keras_compat import (
+    IS_TENSORFLOW,
+    Tensor,
+    keras,
+    ops,
+    stateless_normal,
+    steps_seen_by,
+)
 
 
 class NoisyModel(keras.Model):
@@ -19,7 +28,8 @@ class NoisyModel(keras.Model):
     noise does not depend on finely tuned weights: an NTM learns sooner to use its memory.
 
     The noise depends only on the seed and on the number of training steps. The optimizer counts
-    these, so the model must be compiled. A file that `save` writes is loaded as an ordinary
+    these, so the model must be compiled. On TensorFlow every call with `training=True` is noisy, on
+    JAX the training steps of `fit`. A file that `save` writes is loaded as an ordinary
     `keras.Model`.
 
     Args:
@@ -31,8 +41,8 @@ class NoisyModel(keras.Model):
 
     Raises:
         ValueError: `stddev` is negative or not finite; `seed` is not an integer of at least 0; the
-            model computes in mixed precision; Keras has another backend than TensorFlow; or, in
-            training, the model was not compiled.
+            model computes in mixed precision; Keras runs on PyTorch; or, in training, the model
+            was not compiled.
 
     Examples:
         >>> inputs = tf.keras.Input([3])
@@ -54,10 +64,10 @@ class NoisyModel(keras.Model):
         seed: int = 0,
         **kwargs: Any,
     ):
-        if not IS_TENSORFLOW:
+        if keras.backend.backend() == "torch":
             raise ValueError(
-                "A NoisyModel trains on the backend TensorFlow only. Received:"
-                f" backend={keras.backend.backend()!r}"
+                "A NoisyModel trains on the backends TensorFlow and JAX only. Received:"
+                " backend='torch'"
             )
         super().__init__(inputs, outputs, **kwargs)
         if self.compute_dtype != self.variable_dtype:
@@ -79,35 +89,52 @@ class NoisyModel(keras.Model):
         self._noise_seed = validation.integer("seed", seed, at_least=0)
 
     def call(self, inputs, training=None, mask=None):
-        if not training or not self.trainable_variables:
+        # On JAX the weights are arguments of the function that it differentiates, see below.
+        if not training or not self.trainable_variables or not IS_TENSORFLOW:
             return super().call(inputs, training=training, mask=mask)
+        if getattr(self, "optimizer", None) is None:
+            raise ValueError(
+                "A NoisyModel must be compiled, with an optimizer, before it is trained."
+            )
         weights = self.trainable_variables
         without_noise = [tf.identity(weight) for weight in weights]
         try:
-            for weight, noise in zip(weights, self._noise(weights)):
+            noises = self._noise(weights, steps_seen_by(self.optimizer))
+            for weight, noise in zip(weights, noises):
                 weight.assign_add(noise)
             return super().call(inputs, training=training, mask=mask)
         finally:
             for weight, value in zip(weights, without_noise):
                 weight.assign(value)
 
+    def compute_loss_and_updates(
+        self, trainable_variables, *arguments, training=False, optimizer_variables=None
+    ):
+        """The loss, which JAX differentiates by the first argument: the weights' values."""
+        if training and trainable_variables:
+            counter = steps_seen_by(self.optimizer)
+            values = zip(self.optimizer.variables, optimizer_variables)
+            (step,) = (value for variable, value in values if variable is counter)
+            noises = self._noise(trainable_variables, step)
+            trainable_variables = [w + noise for w, noise in zip(trainable_variables, noises)]
+        return super().compute_loss_and_updates(
+            trainable_variables,
+            *arguments,
+            training=training,
+            optimizer_variables=optimizer_variables,
+        )
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Saves the layers as a `keras.Model`, without noise and not compiled."""
         keras.Model(self.input, self.output, name=self.name).save(*args, **kwargs)
 
-    def _noise(self, weights: list[Any]) -> list[tf.Tensor]:
-        """The noise of this training step, a tensor for each weight."""
-        if getattr(self, "optimizer", None) is None:
-            raise ValueError(
-                "A NoisyModel must be compiled, with an optimizer, before it is trained."
-            )
-        step = steps_seen_by(self.optimizer)
+    def _noise(self, weights: Sequence[Tensor], step: Tensor) -> list[Tensor]:
+        """The noise of a training step, a tensor for each weight."""
         stddev = self._stddev(step) if callable(self._stddev) else self._stddev
-        sizes = [weight.shape.num_elements() for weight in weights]
-        seed = tf.stack([self._noise_seed, tf.cast(step, tf.int64)])
-        # The algorithm that XLA would choose is fifteen times slower.
-        numbers = tf.random.stateless_normal([sum(sizes)], seed, alg="philox")
+        sizes = [math.prod(weight.shape) for weight in weights]
+        numbers = stddev * stateless_normal(sum(sizes), self._noise_seed, step)
+        parts = ops.split(numbers, np.cumsum(sizes)[:-1].tolist(), 0)
         return [
-            tf.cast(tf.reshape(part, weight.shape), weight.dtype)
-            for weight, part in zip(weights, tf.split(stddev * numbers, sizes))
+            ops.cast(ops.reshape(part, weight.shape), weight.dtype)
+            for weight, part in zip(weights, parts)
         ]

@@ -102,7 +102,8 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int) -> list[t
         return tf.split(x, indices_or_sections, axis)
     ends = [0, *indices_or_sections]
     sizes = [end - begin for begin, end in zip(ends, ends[1:])]
-    return tf.split(x, [*sizes, -1], axis)
+    # TensorFlow refuses -1 as the size of all there is.
+    return tf.split(x, [*sizes, -1], axis) if sizes else [x]
 
 
 def tril(x: Any) -> tf.Tensor:

@@ -10,11 +10,12 @@ from ntm_keras import (
     MANN,
     NTM,
     BitCrossentropy,
+    NoisyModel,
     WrongBitsPerSequence,
     trace_model,
     with_memory_size,
 )
-from ntm_keras.callbacks import GuardGradients
+from ntm_keras.callbacks import GuardGradients, SwapAveragedWeights
 from ntm_keras.keras_compat import IS_KERAS_2, keras, to_numpy
 from ntm_keras.pictures import plot_trace
 from tasks.copy import Copy
@@ -157,6 +158,16 @@ def test_gradients_that_overflow_are_left_out(inputs):
     assert history["gradients_left_out"] == [2] and 0 < history["gradient_norm"][0] < 1e3
 
 
+def test_validations_see_averaged_weights(inputs):
+    model = keras.Sequential([keras.Input([5, 4]), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "mse")
+    before, targets = to_numpy(model.weights[0]).copy(), np.zeros([3, 5, 2])
+    data = {"validation_data": (inputs, targets), "callbacks": [SwapAveragedWeights()]}
+    model.fit(inputs, targets, batch_size=3, epochs=3, verbose=0, **data)
+    after = to_numpy(model.weights[0])
+    assert 0 < np.linalg.norm(after) < np.linalg.norm(before)
+
+
 @pytest.mark.skipif(BACKEND != "jax", reason="test_run.py says more of TensorFlow")
 def test_a_run_trains_and_is_measured(tmp_path):
     settings = tiny(ema_momentum=0.9, memory_initializer="constant", training_memory_size=5)
@@ -168,13 +179,14 @@ def test_a_run_trains_and_is_measured(tmp_path):
     assert {tag for tag, *_ in events(tmp_path / "eval" / "size_2")} >= {"ntm_at_sizes"}
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow can do all")
+@pytest.mark.skipif(BACKEND != "torch", reason="TensorFlow and JAX can do both")
 def test_what_a_backend_cannot_do_is_refused_in_one_line(tmp_path):
-    settings = {"jax": {"weight_noise": 0.1}, "torch": {}}[BACKEND]
-    said = {"jax": "--weight_noise=0.1 needs", "torch": "needs Keras on TensorFlow or JAX"}[BACKEND]
-    with pytest.raises(BadInput, match=said):
-        train(tiny(**settings), tmp_path / "run")
+    with pytest.raises(BadInput, match="needs Keras on TensorFlow or JAX"):
+        train(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    inputs = keras.Input([3])
+    with pytest.raises(ValueError, match="TensorFlow and JAX only. Received: backend='torch'"):
+        NoisyModel(inputs, keras.layers.Dense(2)(inputs), stddev=0.5)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from runs import ROOT, TRAIN, as_arguments, only_scalars, tiny
 
-from ntm_keras.keras_compat import IS_KERAS_2, keras
+from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, keras
 from training import BadInput, train
 
 ON_TWO_DEVICES = f"""
@@ -30,6 +30,9 @@ SETTINGS = tiny(
     steps=4,
 )
 ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 does not train with workers")
+ONLY_TENSORFLOW = pytest.mark.skipif(
+    not IS_TENSORFLOW, reason="it is about TensorFlow's strategies"
+)
 
 
 def start(program, *arguments, **environment):
@@ -44,7 +47,11 @@ def start(program, *arguments, **environment):
 
 
 def start_mirrored(*arguments):
-    return [start(["-c", ON_TWO_DEVICES], "--distribution_strategy=mirrored", *arguments)]
+    flag = "--distribution_strategy=mirrored"
+    if IS_TENSORFLOW:
+        return [start(["-c", ON_TWO_DEVICES], flag, *arguments)]
+    two_devices = "--xla_force_host_platform_device_count=2"
+    return [start(["-c", TRAIN], flag, *arguments, XLA_FLAGS=two_devices)]
 
 
 def start_workers(*arguments):
@@ -103,6 +110,7 @@ def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path
 
 
 @pytest.mark.slow
+@ONLY_TENSORFLOW
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
 def test_a_shared_run_under_xla_ends_as_one_on_one_device(alone, tmp_path):
     finish(start_mirrored(f"--logdir={tmp_path}", "--xla"))
@@ -136,6 +144,7 @@ print(json.dumps([[shown(strategy, loss) for loss in losses] for strategy in str
 """
 
 
+@ONLY_TENSORFLOW
 def test_the_loss_that_is_shown_is_that_of_one_device_where_parts_are_uneven():
     printed = subprocess.check_output([sys.executable, "-c", SHOWN_LOSSES], cwd=ROOT, text=True)
     alone, shared = json.loads(printed.splitlines()[-1])

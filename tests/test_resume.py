@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from runs import ROOT, TRAIN, as_arguments, events, only_scalars, tiny
 
-from ntm_keras.keras_compat import IS_TENSORFLOW, keras
+from ntm_keras.keras_compat import keras
 from training import StoppedBySignalError, train
 
 # It keeps its state after every validation, and begins again after two.
@@ -25,7 +25,7 @@ LONG = tiny(
     learning_rate_end=1e-4,
     learning_rate_steps=40,
     ema_momentum=0.9,
-    weight_noise=0.01 if IS_TENSORFLOW else 0,
+    weight_noise=0.01,
     input_noise=0.1,
     memory_initializer="constant",
     training_memory_size=5,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -25,7 +26,7 @@ _SMALLEST_PART = 8
 
 
 def make_strategy(settings: Settings, logdir: str | None) -> Any:
-    """The `tf.distribute` strategy that shares each batch between devices, or None.
+    """What shares each batch between devices, or None: a strategy or, on JAX, a distribution.
 
     Raises:
         BadInput: The strategy does not work here, or a batch cannot be split into equal parts.
@@ -35,13 +36,18 @@ def make_strategy(settings: Settings, logdir: str | None) -> Any:
         return None
     if name == "multi_worker_mirrored":
         strategy = _multi_worker_strategy(logdir)
+        devices = strategy.num_replicas_in_sync
+    elif IS_TENSORFLOW:
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        strategy = tf.distribute.MirroredStrategy([device.name for device in found])
+        devices = len(found)
     else:
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-    if settings.batch_size % strategy.num_replicas_in_sync:
+        strategy = keras.distribution.DataParallel()
+        devices = strategy.device_mesh.devices.size
+    if settings.batch_size % devices:
         raise BadInput(
-            f"--batch_size={settings.batch_size} must be a multiple of the"
-            f" {strategy.num_replicas_in_sync} devices that --distribution_strategy={name} finds."
+            f"--batch_size={settings.batch_size} must be a multiple of the {devices} devices that"
+            f" --distribution_strategy={name} finds."
         )
     return strategy
 
@@ -60,6 +66,11 @@ def _multi_worker_strategy(logdir: str | None) -> Any:
             f"{flag} needs the environment variable TF_CONFIG, with the addresses of all workers"
             f" and the index of this one: {' '.join(str(error).split())}"
         ) from error
+
+
+def in_use(strategy: Any) -> contextlib.AbstractContextManager:
+    """The context of a run. A distribution of JAX is used in all of it, not only to make models."""
+    return strategy.scope() if strategy and not IS_TENSORFLOW else contextlib.nullcontext()
 
 
 class Models(NamedTuple):

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
-from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, keras, training_step
+from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
 from training import models, report, run_folder, tensorboard
 from training.callbacks import (
     NonFiniteLossError,
@@ -78,12 +78,13 @@ def train(
         raise BadInput("Argument `logdir` must be a path, or None. Received: logdir=''")
     folder = None if logdir is None else os.path.expanduser(logdir)
     strategy = models.make_strategy(settings, folder)
-    if folder and strategy and strategy.cluster_resolver and strategy.cluster_resolver.task_id:
+    workers = getattr(strategy, "cluster_resolver", None)
+    if folder and workers and workers.task_id:
         return _help_to_train(settings, folder, overwrite, strategy, started)
     folder = folder or run_folder.make_new(settings.task_name)
     run_folder.check_may_train(folder, overwrite)
     _check_measures(settings)
-    with run_folder.claim(folder):
+    with run_folder.claim(folder), models.in_use(strategy):
         _prepare(settings, folder, overwrite)
         return _train(settings, folder, strategy, started)
 
@@ -97,10 +98,6 @@ def _check_can_run(settings: Settings) -> None:
         )
     if not isinstance(settings, Settings):
         raise BadInput(f"Argument `settings` must be a Settings. Received: settings={settings!r}")
-    for name, unused in (("weight_noise", 0), ("distribution_strategy", "none")):
-        value = getattr(settings, name)
-        if not IS_TENSORFLOW and value != unused:
-            raise BadInput(f"--{name}={value} needs Keras on TensorFlow: KERAS_BACKEND=tensorflow")
 
 
 def _check_measures(settings: Settings) -> None:
@@ -153,9 +150,7 @@ def _help_to_train(
             raise StoppedBySignalError(stopped.number, said) from None
 
 
-def _train(
-    settings: Settings, logdir: str, strategy: tf.distribute.Strategy | None, started: float
-) -> dict[str, Any]:
+def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> dict[str, Any]:
     """Trains in a claimed folder; writes and returns the result."""
     task = settings.made_task
     _warn_of_small_memory(settings)

@@ -76,3 +76,6 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         if not self._own_weights:
             self._own_weights = [np.array(weight) for weight in weights]
             self.model.optimizer.finalize_variable_values(weights)
+            if keras.backend.backend() == "jax":  # A step frees the arrays that it was given.
+                for weight in weights:
+                    weight.assign(np.array(weight))

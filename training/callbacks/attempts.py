@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ntm_keras.keras_compat import keras, optimizer_variables, to_numpy, training_step
+from ntm_keras.keras_compat import keras, optimizer_variables, training_step
 
 
 class BeginAgain(keras.callbacks.Callback):
@@ -44,4 +44,4 @@ def _begin_anew(model: Any) -> None:
     if optimizer.use_ema:
         averages = optimizer._model_variables_moving_average
         for average, weight in zip(averages, model.trainable_variables):
-            average.assign(to_numpy(weight))  # JAX's variables must not share an array.
+            average.assign(np.array(weight))  # JAX's variables must not share an array.
