@@ -29,7 +29,9 @@ SETTINGS = tiny(
     learning_rate=1e-2,
     steps=4,
 )
-ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="Keras 3 does not train with workers")
+HAS_WORKERS = IS_KERAS_2 or not IS_TENSORFLOW
+ONLY_WORKERS = pytest.mark.skipif(not HAS_WORKERS, reason="Keras 3 on TensorFlow has no workers")
+ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="about TensorFlow's workers")
 ONLY_TENSORFLOW = pytest.mark.skipif(
     not IS_TENSORFLOW, reason="it is about TensorFlow's strategies"
 )
@@ -56,17 +58,24 @@ def start_mirrored(*arguments):
 
 def start_workers(*arguments):
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("", 0)) as other:
-        ports = [server.getsockname()[1] for server in (one, other)]
-    cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in (one, other)]
+    flag = "--distribution_strategy=multi_worker_mirrored"
     return [
-        start(
-            ["-c", TRAIN],
-            "--distribution_strategy=multi_worker_mirrored",
-            *arguments,
-            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
-        )
+        start(["-c", TRAIN], flag, *arguments, **environment_of_worker(addresses, index))
         for index in range(2)
     ]
+
+
+def environment_of_worker(addresses, index):
+    """The environment variables by which a worker finds the others."""
+    if not IS_TENSORFLOW:
+        return {
+            "KERAS_DISTRIBUTION_JOB_ADDRESSES": ",".join(addresses),
+            "KERAS_DISTRIBUTION_NUM_PROCESSES": str(len(addresses)),
+            "KERAS_DISTRIBUTION_PROCESS_ID": str(index),
+        }
+    task = {"type": "worker", "index": index}
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": task})}
 
 
 def finish(processes):
@@ -93,15 +102,21 @@ def assert_same_weights(found, expected):
         np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
 
 
-def test_a_shared_run_ends_as_one_on_one_device(alone, tmp_path):
-    start_shared = start_workers if IS_KERAS_2 else start_mirrored
+@pytest.mark.parametrize(
+    "start_shared",
+    [
+        *([] if IS_KERAS_2 else [start_mirrored]),
+        pytest.param(start_workers, marks=ONLY_WORKERS),
+    ],
+)
+def test_a_shared_run_ends_as_one_on_one_device(alone, tmp_path, start_shared):
     finish(start_shared(f"--logdir={tmp_path}"))
     assert_same_weights(weights(tmp_path), alone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "start_shared", [start_mirrored, pytest.param(start_workers, marks=ONLY_KERAS_2)]
+    "start_shared", [start_mirrored, pytest.param(start_workers, marks=ONLY_WORKERS)]
 )
 def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path, start_shared):
     finish(start_shared(f"--logdir={tmp_path}", "--steps=3"))
@@ -170,12 +185,17 @@ def test_a_batch_that_devices_cannot_share_equally_is_refused_before_anything_is
 def test_workers_that_are_not_told_of_each_other_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "")
     settings = tiny(distribution_strategy="multi_worker_mirrored")
-    said = "needs the environment variable TF_CONFIG" if IS_KERAS_2 else "Keras 2 can"
+    said = (
+        "needs the environment variables KERAS_DISTRIBUTION_JOB_ADDRESSES"
+        if not IS_TENSORFLOW
+        else "needs the environment variable TF_CONFIG"
+        if IS_KERAS_2
+        else "Keras 2 can"
+    )
     with pytest.raises(BadInput, match=said):
         train(settings, tmp_path / "run")
-    if IS_KERAS_2:
-        with pytest.raises(BadInput, match="all workers need the same --logdir"):
-            train(settings)
+    with pytest.raises(BadInput, match="all workers need the same --logdir"):
+        train(settings)
     assert not (tmp_path / "run").exists()
 
 

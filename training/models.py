@@ -1,10 +1,8 @@
-"""Makes models, their optimizer and the distribution strategy from settings."""
+"""Makes models and their optimizer from settings."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -23,54 +21,6 @@ from training.settings import MACHINE, MANN, NTM, Settings
 
 # The fewest sequences for which another core is worth its cost.
 _SMALLEST_PART = 8
-
-
-def make_strategy(settings: Settings, logdir: str | None) -> Any:
-    """What shares each batch between devices, or None: a strategy or, on JAX, a distribution.
-
-    Raises:
-        BadInput: The strategy does not work here, or a batch cannot be split into equal parts.
-    """
-    name = settings.distribution_strategy
-    if name == "none":
-        return None
-    if name == "multi_worker_mirrored":
-        strategy = _multi_worker_strategy(logdir)
-        devices = strategy.num_replicas_in_sync
-    elif IS_TENSORFLOW:
-        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        strategy = tf.distribute.MirroredStrategy([device.name for device in found])
-        devices = len(found)
-    else:
-        strategy = keras.distribution.DataParallel()
-        devices = strategy.device_mesh.devices.size
-    if settings.batch_size % devices:
-        raise BadInput(
-            f"--batch_size={settings.batch_size} must be a multiple of the {devices} devices that"
-            f" --distribution_strategy={name} finds."
-        )
-    return strategy
-
-
-def _multi_worker_strategy(logdir: str | None) -> Any:
-    flag = "--distribution_strategy=multi_worker_mirrored"
-    if not IS_KERAS_2:
-        raise BadInput(f"{flag}: Keras 3 cannot; Keras 2 can (TF_USE_LEGACY_KERAS=1).")
-    if logdir is None:
-        raise BadInput(f"{flag}: all workers need the same --logdir.")
-    try:
-        json.loads(os.environ.get("TF_CONFIG", ""))["cluster"]["worker"]
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-        raise BadInput(
-            f"{flag} needs the environment variable TF_CONFIG, with the addresses of all workers"
-            f" and the index of this one: {' '.join(str(error).split())}"
-        ) from error
-
-
-def in_use(strategy: Any) -> contextlib.AbstractContextManager:
-    """The context of a run. A distribution of JAX is used in all of it, not only to make models."""
-    return strategy.scope() if strategy and not IS_TENSORFLOW else contextlib.nullcontext()
 
 
 class Models(NamedTuple):
@@ -93,7 +43,7 @@ class Models(NamedTuple):
 
 
 def make_models(settings: Settings, ends: Sequence[int] = ()) -> Models:
-    """The models of a run; call this in the scope of the strategy.
+    """The models of a run; call this in `distribution.making_models`.
 
     Args:
         settings: The run's settings.

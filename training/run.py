@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
 from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
-from training import models, report, run_folder, tensorboard
+from training import distribution, models, report, run_folder, tensorboard
 from training.callbacks import (
     NonFiniteLossError,
     RunCallbacks,
@@ -77,14 +77,13 @@ def train(
     if logdir == "":
         raise BadInput("Argument `logdir` must be a path, or None. Received: logdir=''")
     folder = None if logdir is None else os.path.expanduser(logdir)
-    strategy = models.make_strategy(settings, folder)
-    workers = getattr(strategy, "cluster_resolver", None)
-    if folder and workers and workers.task_id:
+    strategy = distribution.make_strategy(settings, folder)
+    if folder and distribution.worker_of(strategy):
         return _help_to_train(settings, folder, overwrite, strategy, started)
     folder = folder or run_folder.make_new(settings.task_name)
     run_folder.check_may_train(folder, overwrite)
     _check_measures(settings)
-    with run_folder.claim(folder), models.in_use(strategy):
+    with run_folder.claim(folder), distribution.in_use(strategy):
         _prepare(settings, folder, overwrite)
         return _train(settings, folder, strategy, started)
 
@@ -128,17 +127,18 @@ def _help_to_train(
     settings: Settings,
     logdir: str,
     overwrite: bool,
-    strategy: tf.distribute.Strategy,
+    strategy: Any,
     started: float,
 ) -> dict[str, Any]:
     """Trains as a worker other than the first: in a temporary folder, without output."""
     if not overwrite:
         run_folder.check_data(logdir, settings.made_task.data_names())
-    print(f"Worker {strategy.cluster_resolver.task_id} of the run in {logdir}.", flush=True)
+    print(f"Worker {distribution.worker_of(strategy)} of the run in {logdir}.", flush=True)
     checkpoints = os.path.join(logdir, "checkpoints")
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.redirect_stdout(io.StringIO()),
+        distribution.in_use(strategy),
     ):
         if os.path.exists(checkpoints) and not overwrite:
             shutil.copytree(checkpoints, os.path.join(folder, "checkpoints"))
@@ -155,7 +155,7 @@ def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> di
     task = settings.made_task
     _warn_of_small_memory(settings)
     keras.utils.set_random_seed(settings.seed)
-    with strategy.scope() if strategy else contextlib.nullcontext():
+    with distribution.making_models(strategy):
         made = models.make_models(settings, run_folder.kept_steps(logdir))
     model, trainer, tester = made
     evaluator = models.make_evaluator(settings, model)

@@ -189,8 +189,9 @@ class Settings:
     distribution_strategy: str = choice(
         ["none", "mirrored", "multi_worker_mirrored"],
         "Which devices share a batch. none: one device; mirrored: all GPUs of the machine or, "
-        "without a GPU, its logical CPU devices; multi_worker_mirrored: the workers in the "
-        "environment variable TF_CONFIG, each with the same command and --logdir (Keras 2 only).",
+        "without a GPU, its logical CPU devices; multi_worker_mirrored: the workers that "
+        "environment variables name, each with the same command and --logdir (under Keras 2: "
+        "TF_CONFIG; on JAX: KERAS_DISTRIBUTION_..).",
         group=TRAINING,
     )
 
