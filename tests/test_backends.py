@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 import pytest
+import slow_mann
+import slow_ntm
 from runs import events, tiny
 
 from ntm_keras import (
@@ -125,6 +127,30 @@ def test_a_saved_model_gives_the_same(make, inputs, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(to_numpy(loaded(inputs)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("machine, slow", [("NTM", slow_ntm), ("MANN", slow_mann)])
+def test_it_computes_what_a_slow_version_does(machine, slow, inputs):
+    layer = MACHINES[machine]()
+    for sequence, outputs in zip(inputs, to_numpy(layer(inputs)), strict=True):
+        np.testing.assert_allclose(outputs, slow.run(layer.cell, sequence)[0], atol=1e-5)
+
+
+def test_a_layer_that_goes_backwards_does_so_among_masked_steps_too(make, inputs):
+    layer = make(go_backwards=True)
+    mask = np.array([[True, True, True, False, False]] * 3)
+    masked = to_numpy(layer(inputs, mask=keras.ops.convert_to_tensor(mask)))
+    alone = to_numpy(layer(inputs[:, :3]))
+    np.testing.assert_allclose(masked[:, 2:], alone, atol=1e-6)
+
+
+def test_masked_outputs_may_be_zeros(make, inputs):
+    layer = make(zero_output_for_mask=True)
+    mask = np.array([[True, False, True, True, False]] * 3)
+    masked = to_numpy(layer(inputs, mask=keras.ops.convert_to_tensor(mask)))
+    whole = to_numpy(layer(inputs[:, [0, 2, 3]]))
+    np.testing.assert_allclose(masked[:, [0, 2, 3]], whole, atol=1e-6)
+    assert not np.any(masked[:, [1, 4]])
 
 
 def test_masked_steps_change_nothing(make, inputs):
