@@ -1,0 +1,60 @@
+"""The benchmark of a GPU, or of the CPU."""
+
+import json
+import pathlib
+import subprocess
+
+import pytest
+from runs import benchmark
+
+ROW = {"precision": "float32", "batch": 32, "NTM": 1.5, "RNN(NTMCell)": 2.25, "LSTM": 0.5}
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The benchmark, whose processes say what they are told here instead of measuring."""
+    gpu = benchmark("gpu")
+
+    def run(backend, *arguments):
+        if "--in_process" in arguments:
+            lines = [{"device": "a fast one"}, ROW]
+            return finished("\n".join(map(json.dumps, lines)))
+        if "train.py" in arguments:
+            logdir = pathlib.Path(arguments[-1].removeprefix("--logdir="))
+            logdir.mkdir()
+            result = {"solved": True, "steps": 1400, "seconds": 20.4}
+            (logdir / "result.json").write_text(json.dumps(result))
+            return finished("")
+        if backend == "jax":
+            return finished("", "ImportError: no jax", status=1)
+        return finished("..\n13 passed in 4.00s")
+
+    monkeypatch.setattr(gpu, "run", run)
+    return gpu
+
+
+def finished(output, errors="", status=0):
+    return subprocess.CompletedProcess([], status, output, errors)
+
+
+def test_it_prints_what_each_backend_gave(gpu, capsys):
+    gpu.FLAGS(["gpu.py"])
+    gpu.main(["gpu.py"])
+    printed = capsys.readouterr().out
+    assert "tensorflow: recorded steps of snowkylin's cell: 13 passed in 4.00s" in printed
+    assert "jax: recorded steps of snowkylin's cell: ImportError: no jax" in printed
+    assert "tensorflow on a fast one: ms of a training step of copy" in printed
+    assert printed.count("| float32 | 32 | 1.50 | 2.25 | 0.50 |") == 2
+    assert "jax: copy solved after 1400 steps, 20 seconds" in printed
+
+
+def test_wrong_arguments_are_refused(gpu):
+    gpu.FLAGS(["gpu.py", "--batches=32,x"])
+    with pytest.raises(SystemExit, match="--batches=32,x must be whole numbers above 0"):
+        gpu.main(["gpu.py"])
+    with pytest.raises(SystemExit, match="unexpected argument 'jax'"):
+        gpu.main(["gpu.py", "jax"])
+
+
+def test_a_training_step_takes_time(gpu):
+    assert gpu.step_ms("LSTM", "float32", batch_size=2, seconds=0.1) > 0
