@@ -246,13 +246,10 @@ def scope_of(model: Any) -> Any:
 
 def variables_of(model: Any) -> list[Any]:
     """The backend's variables that a compiled model and its optimizer list."""
-    return _of_backend([*model.variables, *optimizer_variables(model.optimizer)])
-
-
-def optimizer_variables(optimizer: Any) -> list[Any]:
-    """An optimizer's variables."""
-    variables = optimizer.variables
-    return variables() if callable(variables) else variables
+    optimizer_variables = model.optimizer.variables
+    if callable(optimizer_variables):
+        optimizer_variables = optimizer_variables()
+    return _of_backend([*model.variables, *optimizer_variables])
 
 
 def other_variables_of(model: Any) -> list[Any]:

@@ -41,8 +41,8 @@ class NoisyModel(keras.Model):
 
     Raises:
         ValueError: `stddev` is negative or not finite; `seed` is not an integer of at least 0; the
-            model computes in mixed precision; Keras runs on PyTorch; or, in training, the model
-            was not compiled.
+            model computes in mixed precision; Keras runs on PyTorch; or, in training on
+            TensorFlow, the model was not compiled.
 
     Examples:
         >>> inputs = tf.keras.Input([3])

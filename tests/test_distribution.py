@@ -185,13 +185,11 @@ def test_a_batch_that_devices_cannot_share_equally_is_refused_before_anything_is
 def test_workers_that_are_not_told_of_each_other_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "")
     settings = tiny(distribution_strategy="multi_worker_mirrored")
-    said = (
-        "needs the environment variables KERAS_DISTRIBUTION_JOB_ADDRESSES"
-        if not IS_TENSORFLOW
-        else "needs the environment variable TF_CONFIG"
-        if IS_KERAS_2
-        else "Keras 2 can"
-    )
+    for name in [name for name in os.environ if name.startswith("KERAS_DISTRIBUTION_")]:
+        monkeypatch.delenv(name)
+    of_tensorflow = "needs the environment variable TF_CONFIG" if IS_KERAS_2 else "Keras 2 can"
+    of_jax = "needs the environment variables KERAS_DISTRIBUTION_JOB_ADDRESSES"
+    said = of_tensorflow if IS_TENSORFLOW else of_jax
     with pytest.raises(BadInput, match=said):
         train(settings, tmp_path / "run")
     with pytest.raises(BadInput, match="all workers need the same --logdir"):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def killed(step, number, logdir):
     printed = []
     for printed_line in process.stdout:
         printed.append(printed_line)
-        if printed_line.split()[:1] == [str(step)]:
+        if re.match(rf" +{step} +\d:\d\d", printed_line):
             process.send_signal(number)
     return process.wait(), "".join(printed)
 
@@ -85,9 +86,9 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """The same run, stopped in its second epoch, killed in its last, and brought to its end."""
+    """The same run, stopped where it begins again, killed later, and brought to its end."""
     logdir = tmp_path_factory.mktemp("runs") / "stopped"
-    status, printed = killed(14, signal.SIGTERM, logdir)
+    status, printed = killed(28, signal.SIGTERM, logdir)
     assert status == 128 + signal.SIGTERM
     assert "SIGTERM: stopping after the current steps. A second signal stops at once." in printed
     assert "Stopped by SIGTERM after" in printed and f"--logdir={logdir}" in printed

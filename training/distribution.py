@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, keras
 from training.errors import BadInput
-from training.settings import Settings
+from training.settings import EVAL_BATCH_SIZE, Settings
 
 _WORKERS = "--distribution_strategy=multi_worker_mirrored"
 
@@ -33,6 +33,11 @@ def make_strategy(settings: Settings, logdir: str | None) -> Any:
         raise BadInput(
             f"--batch_size={settings.batch_size} must be a multiple of the {devices} devices that"
             f" --distribution_strategy={name} finds."
+        )
+    if not IS_TENSORFLOW and EVAL_BATCH_SIZE % devices:
+        raise BadInput(
+            f"--distribution_strategy={name} needs, on JAX, a number of devices that divides"
+            f" {EVAL_BATCH_SIZE}, the batches of a validation. Received: {devices} devices"
         )
     return strategy
 
@@ -72,7 +77,9 @@ def _distribution_of_jax(name: str) -> tuple[Any, int]:
             for variable in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"):
                 os.environ[f"KERAS_DISTRIBUTION_{variable}"]
             keras.distribution.initialize()
-        except (KeyError, ValueError, RuntimeError) as error:
+        except RuntimeError as error:
+            raise BadInput(f"{_WORKERS}: {' '.join(str(error).split())}") from error
+        except (KeyError, ValueError) as error:
             raise BadInput(
                 f"{_WORKERS} needs the environment variables KERAS_DISTRIBUTION_JOB_ADDRESSES,"
                 " _NUM_PROCESSES and _PROCESS_ID, as keras.distribution.initialize documents them:"

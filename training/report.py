@@ -41,8 +41,8 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
         f" {title(task.solved_measure)} are below {below:g}{times} and in a test on at least"
         f" {TEST_PARTS * settings.eval_sequences} other sequences."
     )
-    if 0 < settings.steps_of_attempt < settings.steps:
-        ends += f" After every {settings.steps_of_attempt} steps it begins again."
+    if settings.attempts > 1:
+        ends += f" Until then it begins again after every {settings.steps_of_attempt} steps."
     print(f"{where_to_look(logdir)}\n{textwrap.fill(ends, WIDTH)}\n", flush=True)
 
 

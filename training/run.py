@@ -30,13 +30,12 @@ from training.callbacks import (
 )
 from training.errors import BadInput, StoppedBySignalError
 from training.progress import Progress, doing
-from training.settings import Settings
+from training.settings import EVAL_BATCH_SIZE, Settings
 
 # Sequences of a validation, and of each size measured during training: enough to watch a run. At
 # its end a run is measured on `eval_sequences`.
 _VALIDATION_SEQUENCES = 256
 _SIZE_SEQUENCES = 64
-_EVAL_BATCH_SIZE = 64
 
 
 def train(
@@ -163,9 +162,9 @@ def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> di
     def test(first: int, parts: int) -> float:
         # `first` is a multiple of `parts`, and a part is whole batches: one draw of all of them
         # holds the same sequences as one draw of each.
-        batches = math.ceil(settings.eval_sequences / _EVAL_BATCH_SIZE)
-        sequences = parts * batches * _EVAL_BATCH_SIZE
-        data = task.test(first // parts, sequences, _EVAL_BATCH_SIZE, settings.seed)
+        batches = math.ceil(settings.eval_sequences / EVAL_BATCH_SIZE)
+        sequences = parts * batches * EVAL_BATCH_SIZE
+        data = task.test(first // parts, sequences, EVAL_BATCH_SIZE, settings.seed)
         found = tester.evaluate(models.with_steps(data), verbose=0, return_dict=True)
         return found[task.solved_measure]
 
@@ -181,11 +180,11 @@ def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> di
     if not is_over:
         report.print_beginning(settings, logdir, step)
         _fit(settings, logdir, trainer, used, _logs(settings, logdir, trainer, evaluator))
-    fresh = task.report(settings.eval_sequences, _EVAL_BATCH_SIZE, settings.seed)
+    fresh = task.report(settings.eval_sequences, EVAL_BATCH_SIZE, settings.seed)
     with used.averaged(), doing("Measuring on fresh sequences"):
         found = tester.evaluate(models.with_steps(fresh), verbose=0, return_dict=True)
     result = _result(settings, training_step(trainer), used.clock.seconds, found)
-    report.print_end(result, len(fresh) * _EVAL_BATCH_SIZE, logdir)
+    report.print_end(result, len(fresh) * EVAL_BATCH_SIZE, logdir)
     run_folder.write_json(logdir, "result.json", result)
     return result
 
@@ -258,7 +257,7 @@ def _fit(
 
 def _validation(settings: Settings) -> tf.data.Dataset:
     task = settings.made_task
-    sequences = task.validation(_VALIDATION_SEQUENCES, _EVAL_BATCH_SIZE, settings.seed)
+    sequences = task.validation(_VALIDATION_SEQUENCES, EVAL_BATCH_SIZE, settings.seed)
     return models.with_steps(sequences.cache())
 
 
@@ -407,7 +406,7 @@ def evaluate(
 
 def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.data.Dataset]]:
     """For every size to evaluate at, (size, dataset) with at least this many sequences."""
-    batch_size = min(sequences, _EVAL_BATCH_SIZE)
+    batch_size = min(sequences, EVAL_BATCH_SIZE)
     return [
         (written, settings.made_task.evaluation(size, sequences, batch_size, settings.seed))
         for written, size in settings.sizes()

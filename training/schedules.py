@@ -14,17 +14,19 @@ ADAM_BETAS = 0.9, 0.999
 def learning_rate(settings: Settings) -> Any:
     """The learning rate: a number, or a schedule if it changes."""
     rate = falling(settings, "learning_rate")
-    if settings.steps_of_attempt:
-        is_adam = settings.optimizer == "adam"
-        return InEveryAttempt(rate, settings.steps_of_attempt, corrects_adam=is_adam)
+    is_adam = settings.optimizer == "adam"
+    if settings.attempts > 1 and (is_adam or callable(rate)):
+        steps, attempts = settings.steps_of_attempt, settings.attempts
+        return InEveryAttempt(rate, steps, attempts, corrects_adam=is_adam)
     return rate
 
 
 def weight_noise(settings: Settings) -> Any:
     """The standard deviation of the noise on the weights: a number, or a schedule if it changes."""
     stddev = falling(settings, "weight_noise")
-    is_schedule = callable(stddev) and settings.steps_of_attempt
-    return InEveryAttempt(stddev, settings.steps_of_attempt) if is_schedule else stddev
+    if settings.attempts > 1 and callable(stddev):
+        return InEveryAttempt(stddev, settings.steps_of_attempt, settings.attempts)
+    return stddev
 
 
 def falling(settings: Settings, name: str) -> Any:
@@ -42,29 +44,25 @@ class InEveryAttempt(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         schedule: From the step of an attempt, beginning with 0, to a number; or a number.
         steps: The steps of an attempt.
+        attempts: How many attempts there are.
         corrects_adam: Whether it is Adam's learning rate.
     """
 
-    def __init__(self, schedule: Any, steps: int, corrects_adam: bool = False):
+    def __init__(self, schedule: Any, steps: int, attempts: int, corrects_adam: bool = False):
         super().__init__()
         self._schedule = schedule
         self._steps = steps
+        self._attempts = attempts
         self._corrects_adam = corrects_adam
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        of_attempt = step % self._steps
+        last = float(self._steps * (self._attempts - 1))
+        of_attempt = ops.where(step < last, step % self._steps, step - last)
         value = self._schedule(of_attempt) if callable(self._schedule) else self._schedule
         if self._corrects_adam:
             return value * (_adam_correction(of_attempt) / _adam_correction(step))
         return value
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "schedule": self._schedule,
-            "steps": self._steps,
-            "corrects_adam": self._corrects_adam,
-        }
 
 
 def _adam_correction(step: Any) -> Any:

@@ -18,6 +18,9 @@ from training.errors import BadInput
 # The test that ends a training has at most so many parts, each as large as the final measure.
 TEST_PARTS = 16
 
+# Sequences of a batch where the machine is measured.
+EVAL_BATCH_SIZE = 64
+
 # The groups of settings, as --help shows them. A task's limits have their own group.
 GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
     "Run",
@@ -101,7 +104,7 @@ class Settings:
     )
     learning_rate_steps: int = limit(
         0,
-        "The step at which the rate reaches --learning_rate_end; 0: it does not change.",
+        "The attempt's step at which the rate reaches --learning_rate_end; 0: it does not change.",
         at_least=0,
         at_most=_MANY,
         group=TRAINING,
@@ -143,7 +146,7 @@ class Settings:
     )
     weight_noise_steps: int = limit(
         0,
-        "The step at which the noise reaches --weight_noise_end; 0: it does not change.",
+        "The attempt's step at which the noise reaches --weight_noise_end; 0: it does not change.",
         at_least=0,
         at_most=_MANY,
         group=TRAINING,
@@ -174,7 +177,8 @@ class Settings:
     attempt_steps: int = limit(
         0,
         "Training that has not solved the task after so many steps, rounded up to a validation, "
-        "begins again with other weights. 0, or with --init_from: it does not.",
+        "begins again with other weights, if as many steps are left. 0, or with --init_from: it "
+        "does not.",
         at_least=0,
         at_most=_MANY,
         group=TRAINING,
@@ -349,9 +353,15 @@ class Settings:
 
     @property
     def steps_of_attempt(self) -> int:
-        """The steps after which training begins again; 0: it does not."""
-        validations = -(-self.attempt_steps // self.validate_every)
-        return 0 if self.init_from else validations * self.validate_every
+        """The steps after which training may begin again."""
+        return -(-self.attempt_steps // self.validate_every) * self.validate_every
+
+    @property
+    def attempts(self) -> int:
+        """How often training may begin: each time but the last it is stopped after an attempt."""
+        if self.init_from or not self.attempt_steps:
+            return 1
+        return max(1, self.steps // self.steps_of_attempt)
 
     def _check_fall(self, name: str, end: float, steps: int) -> None:
         if end and (end > getattr(self, name) or not steps):

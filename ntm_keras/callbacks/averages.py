@@ -43,6 +43,9 @@ class SwapAveragedWeights(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.hide()
 
+    def on_train_end(self, logs=None):
+        self._own_arrays()
+
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """A context in which the model has the averages."""
@@ -76,6 +79,10 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         if not self._own_weights:
             self._own_weights = [np.array(weight) for weight in weights]
             self.model.optimizer.finalize_variable_values(weights)
-            if keras.backend.backend() == "jax":  # A step frees the arrays that it was given.
-                for weight in weights:
-                    weight.assign(np.array(weight))
+            self._own_arrays()
+
+    def _own_arrays(self) -> None:
+        """Gives the weights arrays of their own: a step of JAX frees those that it was given."""
+        if keras.backend.backend() == "jax":
+            for weight in self.model.trainable_variables:
+                weight.assign(np.array(weight))

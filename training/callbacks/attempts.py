@@ -7,40 +7,46 @@ from typing import Any
 
 import numpy as np
 
-from ntm_keras.keras_compat import keras, optimizer_variables, training_step
+from ntm_keras.keras_compat import keras, training_step
+
+# Where Adam and RMSprop keep the moments of the gradients.
+_MOMENTS = ("_momentums", "_velocities", "_average_gradients")
 
 
 class BeginAgain(keras.callbacks.Callback):
     """Gives the model other weights after every so many steps; its optimizer begins anew too.
 
-    The optimizer's count of steps goes on. An epoch must end where an attempt ends. Put this after
-    the callback that gives the model back the weights that are trained.
+    The optimizer, Adam or RMSprop, forgets its moments; its count of steps goes on. An epoch must
+    end where an attempt ends. Put this after the callback that gives the model back the weights
+    that are trained.
 
     Args:
         steps: The steps of an attempt.
+        attempts: How many attempts there are.
         weights: Returns all weights of the model for an attempt, given its number: 1 for the
             second.
     """
 
-    def __init__(self, steps: int, weights: Callable[[int], Sequence[np.ndarray]]):
+    def __init__(self, steps: int, attempts: int, weights: Callable[[int], Sequence[np.ndarray]]):
         super().__init__()
         self._steps = steps
+        self._attempts = attempts
         self._weights = weights
 
     def on_epoch_begin(self, epoch, logs=None):
         attempt, done = divmod(training_step(self.model), self._steps)
-        if attempt and not done:
+        if 0 < attempt < self._attempts and not done:
             print(f"Not solved in {self._steps} steps: it begins again with other weights.")
             self.model.set_weights(self._weights(attempt))
-            _begin_anew(self.model)
+            _forget(self.model)
 
 
-def _begin_anew(model: Any) -> None:
-    """Makes an optimizer's variables what they are before the first step, but not its count."""
+def _forget(model: Any) -> None:
+    """Makes the moments zeros, and the averaged weights those that the model has now."""
     optimizer = model.optimizer
-    for variable in optimizer_variables(optimizer):
-        if variable is not optimizer.iterations:
-            variable.assign(np.zeros(variable.shape))
+    for name in _MOMENTS:
+        for moment in getattr(optimizer, name, ()):
+            moment.assign(np.zeros(moment.shape))
     if optimizer.use_ema:
         averages = optimizer._model_variables_moving_average
         for average, weight in zip(averages, model.trainable_variables):

@@ -17,7 +17,8 @@ from ntm_keras.keras_compat import keras, to_numpy, training_step
 
 # What is not a measure of the task.
 _TRAINING = {
-    "learning_rate": "The optimizer's learning rate.",
+    "learning_rate": "The optimizer's learning rate; after training has begun again, with Adam's "
+    "correction for its new moments.",
     "sequences_seen": "How many sequences the machine was trained on so far.",
     "sequences_per_second": "Speed of the training steps, without validations.",
     "gradient_norm": "The gradient's norm in the last step, before clipping.",

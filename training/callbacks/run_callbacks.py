@@ -116,6 +116,6 @@ class RunCallbacks(NamedTuple):
 
 
 def _begin_again(settings: Settings) -> BeginAgain | None:
-    steps = settings.steps_of_attempt
+    steps, attempts = settings.steps_of_attempt, settings.attempts
     weights = functools.partial(weights_of_attempt, settings)
-    return BeginAgain(steps, weights) if steps else None
+    return BeginAgain(steps, attempts, weights) if attempts > 1 else None
