@@ -100,7 +100,7 @@ def device() -> str:
         import tensorflow as tf
 
         (*_, last) = tf.config.list_physical_devices()
-        return tf.config.experimental.get_device_details(last).get("device_name", last.name)
+        return tf.config.experimental.get_device_details(last).get("device_name", last.device_type)
     import jax
 
     return jax.devices()[0].device_kind
