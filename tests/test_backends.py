@@ -27,6 +27,8 @@ if IS_KERAS_2:
     pytest.skip("Keras 2 has one backend", allow_module_level=True)
 
 BACKEND = keras.backend.backend()
+# On TensorFlow the tests of each module show the same.
+pytestmark = [pytest.mark.slow] if BACKEND == "tensorflow" else []
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
 SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4, "return_sequences": True}
 MACHINES = {

@@ -91,7 +91,7 @@ def test_the_table_has_a_column_for_every_seed_their_median_and_the_worst(tmp_pa
     last_two, _ = run_seeds(f"--flagfile={defaults}", seeds_to_measure=range(1, 3))
     assert last_two.startswith("| seed | 1 | 2 | median | worst |\n")
     assert (tmp_path / "copy" / "seeds.jsonl").read_text().splitlines() == lines
-    with pytest.raises(SystemExit, match="trained with --batch_size=32, not 16"):
+    with pytest.raises(SystemExit, match="trained with --attempt_steps=0, not 4000"):
         run_seeds()
 
 
