@@ -31,6 +31,7 @@ SETTINGS = tiny(
 )
 HAS_WORKERS = IS_KERAS_2 or not IS_TENSORFLOW
 ONLY_WORKERS = pytest.mark.skipif(not HAS_WORKERS, reason="Keras 3 on TensorFlow has no workers")
+SLOW = pytest.mark.slow
 ONLY_KERAS_2 = pytest.mark.skipif(not IS_KERAS_2, reason="about TensorFlow's workers")
 ONLY_TENSORFLOW = pytest.mark.skipif(
     not IS_TENSORFLOW, reason="it is about TensorFlow's strategies"
@@ -106,7 +107,7 @@ def assert_same_weights(found, expected):
     "start_shared",
     [
         *([] if IS_KERAS_2 else [start_mirrored]),
-        pytest.param(start_workers, marks=ONLY_WORKERS),
+        pytest.param(start_workers, marks=[ONLY_WORKERS, *([] if IS_KERAS_2 else [SLOW])]),
     ],
 )
 def test_a_shared_run_ends_as_one_on_one_device(alone, tmp_path, start_shared):
