@@ -17,7 +17,7 @@ WITHOUT_KERAS = [
     *("addressing", "memory", "heads", "invariants", "pictures", "animation"),
     *("task", "copy", "repeat_copy", "associative_recall", "dynamic_ngrams", "priority_sort"),
     *("omniglot", "drawings", "settings", "command_line", "command_line_page", "bad_input"),
-    *("paper_configs", "run_folder", "curves", "picture", "results", "seeds", "waiting"),
+    *("paper_configs", "run_folder", "curves", "picture", "results", "seeds", "waiting", "gpu"),
 ]
 # Files of long runs, which reach little of Keras that others do not.
 LONG_RUNS = ("run", "resume", "distribution", "examples", "documentation", "numbers")

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 
 import pytest
+from absl.testing import flagsaver
 from runs import benchmark
 
 ROW = {"precision": "float32", "batch": 32, "NTM": 1.5, "RNN(NTMCell)": 2.25, "LSTM": 0.5}
@@ -30,6 +31,7 @@ def gpu(monkeypatch):
         return finished("..\n13 passed in 4.00s")
 
     monkeypatch.setattr(gpu, "run", run)
+    gpu.FLAGS.mark_as_parsed()
     return gpu
 
 
@@ -38,7 +40,6 @@ def finished(output, errors="", status=0):
 
 
 def test_it_prints_what_each_backend_gave(gpu, capsys):
-    gpu.FLAGS(["gpu.py"])
     gpu.main(["gpu.py"])
     printed = capsys.readouterr().out
     assert "tensorflow: recorded steps of snowkylin's cell: 13 passed in 4.00s" in printed
@@ -49,8 +50,10 @@ def test_it_prints_what_each_backend_gave(gpu, capsys):
 
 
 def test_wrong_arguments_are_refused(gpu):
-    gpu.FLAGS(["gpu.py", "--batches=32,x"])
-    with pytest.raises(SystemExit, match="--batches=32,x must be whole numbers above 0"):
+    with (
+        flagsaver.flagsaver(batches=["32", "x"]),
+        pytest.raises(SystemExit, match="--batches=32,x must be whole numbers above 0"),
+    ):
         gpu.main(["gpu.py"])
     with pytest.raises(SystemExit, match="unexpected argument 'jax'"):
         gpu.main(["gpu.py", "jax"])
