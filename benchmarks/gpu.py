@@ -1,4 +1,4 @@
-"""Measures in a few minutes what there is to know of a GPU; without one, of the CPU.
+"""Measures what there is to know of a GPU, in a few minutes; without one of the CPU, in more.
 
   python benchmarks/gpu.py
   python benchmarks/gpu.py --backends=jax --batches=32 --nosolve
