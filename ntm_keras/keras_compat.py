@@ -111,7 +111,10 @@ def static_shape(tensor: Tensor) -> tf.TensorShape:
 
 def to_numpy(tensor: Tensor) -> np.ndarray:
     """A tensor of any backend, or what NumPy takes for an array, as an array."""
-    return np.asarray(tensor if IS_TENSORFLOW else ops.convert_to_numpy(tensor))
+    if not IS_TENSORFLOW:
+        return np.asarray(ops.convert_to_numpy(tensor))
+    # NumPy cannot read the variables of a strategy by itself.
+    return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
 
 
 def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:

@@ -7,8 +7,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from ntm_keras.keras_compat import IS_KERAS_2, keras
-
 # Tracing makes so many objects that looking for garbage among them takes a sixth of the time.
 gc.set_threshold(200_000, 20, 20)
 
@@ -21,12 +19,37 @@ WITHOUT_KERAS = [
 ]
 # Files of long runs, which reach little of Keras that others do not.
 LONG_RUNS = ("run", "resume", "distribution", "examples", "documentation", "numbers")
-collect_ignore = [f"test_{name}.py" for name in WITHOUT_KERAS] if IS_KERAS_2 else []
+
+
+def is_keras_2():
+    """Asked for late: the process that only hands out tests to others need not import TensorFlow."""
+    from ntm_keras.keras_compat import IS_KERAS_2
+
+    return IS_KERAS_2
+
+
+def pytest_ignore_collect(collection_path):
+    names = [f"test_{name}.py" for name in WITHOUT_KERAS]
+    return True if collection_path.name in names and is_keras_2() else None
+
+
+def pytest_configure(config):
+    """Two devices, for what they share: they must be made before anything runs on them."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", 2)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    for item in items if IS_KERAS_2 else []:
+    for item in items if is_keras_2() else []:
         if item.path.stem in [f"test_{name}" for name in LONG_RUNS]:
             item.add_marker(pytest.mark.slow)
         if item.name == "ntm_keras.side_by_side.SideBySide":
@@ -35,6 +58,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def seeded():
+    from ntm_keras.keras_compat import keras
+
     keras.utils.set_random_seed(0)
 
 

@@ -1,5 +1,6 @@
 """A batch that two devices share: of one machine, or of two processes that work together."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -9,18 +10,13 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from runs import ROOT, TRAIN, as_arguments, only_scalars, tiny
 
+from ntm_keras import BitCrossentropy, LabelCrossentropy
 from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, keras
-from training import BadInput, train
+from training import BadInput, distribution, train
 
-ON_TWO_DEVICES = f"""
-import tensorflow as tf
-
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-{TRAIN}
-"""
 # Parts of different sizes, and gradients that are clipped: both are those of the whole batch.
 SETTINGS = tiny(
     mix_lengths=True,
@@ -38,6 +34,13 @@ ONLY_TENSORFLOW = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_images():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.run._logs", only_scalars)
+        yield
+
+
 def start(program, *arguments, **environment):
     return subprocess.Popen(
         [sys.executable, *program, *as_arguments(SETTINGS), *arguments],
@@ -47,14 +50,6 @@ def start(program, *arguments, **environment):
         stdout=subprocess.DEVNULL,
         text=True,
     )
-
-
-def start_mirrored(*arguments):
-    flag = "--distribution_strategy=mirrored"
-    if IS_TENSORFLOW:
-        return [start(["-c", ON_TWO_DEVICES], flag, *arguments)]
-    two_devices = "--xla_force_host_platform_device_count=2"
-    return [start(["-c", TRAIN], flag, *arguments, XLA_FLAGS=two_devices)]
 
 
 def start_workers(*arguments):
@@ -85,6 +80,16 @@ def finish(processes):
         assert process.returncode == 0, errors
 
 
+def train_mirrored(logdir, **others):
+    """Trains on the two devices of this process: see conftest.py."""
+    train(dataclasses.replace(SETTINGS, distribution_strategy="mirrored", **others), logdir)
+
+
+def train_by_workers(logdir, **others):
+    settings = [f"--{name}={value}" for name, value in others.items()]
+    finish(start_workers(f"--logdir={logdir}", *settings))
+
+
 def weights(logdir):
     return keras.models.load_model(logdir / "model.keras", compile=False).weights
 
@@ -92,9 +97,7 @@ def weights(logdir):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("runs") / "alone"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.run._logs", only_scalars)
-        train(SETTINGS, logdir)
+    train(SETTINGS, logdir)
     return weights(logdir)
 
 
@@ -104,24 +107,24 @@ def assert_same_weights(found, expected):
 
 
 @pytest.mark.parametrize(
-    "start_shared",
+    "train_shared",
     [
-        *([] if IS_KERAS_2 else [start_mirrored]),
-        pytest.param(start_workers, marks=[ONLY_WORKERS, *([] if IS_KERAS_2 else [SLOW])]),
+        *([] if IS_KERAS_2 else [train_mirrored]),
+        pytest.param(train_by_workers, marks=[ONLY_WORKERS, *([] if IS_KERAS_2 else [SLOW])]),
     ],
 )
-def test_a_shared_run_ends_as_one_on_one_device(alone, tmp_path, start_shared):
-    finish(start_shared(f"--logdir={tmp_path}"))
+def test_a_shared_run_ends_as_one_on_one_device(alone, tmp_path, train_shared):
+    train_shared(tmp_path)
     assert_same_weights(weights(tmp_path), alone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "start_shared", [start_mirrored, pytest.param(start_workers, marks=ONLY_WORKERS)]
+    "train_shared", [train_mirrored, pytest.param(train_by_workers, marks=ONLY_WORKERS)]
 )
-def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path, start_shared):
-    finish(start_shared(f"--logdir={tmp_path}", "--steps=3"))
-    finish(start_shared(f"--logdir={tmp_path}"))
+def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path, train_shared):
+    train_shared(tmp_path, steps=3)
+    train_shared(tmp_path)
     assert_same_weights(weights(tmp_path), alone)
 
 
@@ -129,42 +132,34 @@ def test_a_shared_run_that_was_stopped_ends_as_one_on_one_device(alone, tmp_path
 @ONLY_TENSORFLOW
 @pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 runs every layer in its own loop")
 def test_a_shared_run_under_xla_ends_as_one_on_one_device(alone, tmp_path):
-    finish(start_mirrored(f"--logdir={tmp_path}", "--xla"))
+    train_mirrored(tmp_path, xla=True)
     assert_same_weights(weights(tmp_path), alone)
 
 
-SHOWN_LOSSES = """
-import json, sys
-import numpy as np
-import tensorflow as tf
-from ntm_keras import BitCrossentropy, LabelCrossentropy
-
-keras = tf.keras
-(cpu,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-random = np.random.default_rng(0)
-inputs, mask = random.normal(size=(9, 6, 3)), random.integers(0, 2, size=(9, 6))
-targets = np.eye(3)[random.integers(0, 3, size=(9, 6))]
-data = tf.data.Dataset.from_tensor_slices((inputs, targets, mask)).batch(4)
-
-def shown(strategy, loss):
-    keras.utils.set_random_seed(0)
-    with strategy.scope():
-        model = keras.Sequential([keras.Input([6, 3]), keras.layers.Dense(3)])
-        model.compile(keras.optimizers.SGD(0.1), loss)
-    return [model.evaluate(data, verbose=0), *model.fit(data, verbose=0).history["loss"]]
-
-strategies = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-losses = BitCrossentropy(), LabelCrossentropy()
-print(json.dumps([[shown(strategy, loss) for loss in losses] for strategy in strategies]))
-"""
+@ONLY_TENSORFLOW
+def test_the_runs_of_a_process_have_one_strategy_as_tensorflow_mixes_up_two():
+    settings = dataclasses.replace(SETTINGS, distribution_strategy="mirrored")
+    first, second = (distribution.make_strategy(settings, None) for _ in range(2))
+    assert first is second
 
 
 @ONLY_TENSORFLOW
-def test_the_loss_that_is_shown_is_that_of_one_device_where_parts_are_uneven():
-    printed = subprocess.check_output([sys.executable, "-c", SHOWN_LOSSES], cwd=ROOT, text=True)
-    alone, shared = json.loads(printed.splitlines()[-1])
-    np.testing.assert_allclose(shared, alone, rtol=1e-5)
+@pytest.mark.parametrize("loss", [BitCrossentropy(), LabelCrossentropy()])
+def test_the_loss_that_is_shown_is_that_of_one_device_where_parts_are_uneven(random, loss):
+    inputs, mask = random.normal(size=(9, 6, 3)), random.integers(0, 2, size=(9, 6))
+    targets = np.eye(3)[random.integers(0, 3, size=(9, 6))]
+    data = tf.data.Dataset.from_tensor_slices((inputs, targets, mask)).batch(4)
+
+    def shown(strategy):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = keras.Sequential([keras.Input([6, 3]), keras.layers.Dense(3)])
+            model.compile(keras.optimizers.SGD(0.1), loss)
+        return [model.evaluate(data, verbose=0), *model.fit(data, shuffle=False, verbose=0).history["loss"]]
+
+    settings = dataclasses.replace(SETTINGS, distribution_strategy="mirrored")
+    shared = shown(distribution.make_strategy(settings, None))
+    np.testing.assert_allclose(shared, shown(tf.distribute.get_strategy()), rtol=1e-5)
 
 
 def refusal(processes):
@@ -175,11 +170,9 @@ def refusal(processes):
 
 
 def test_a_batch_that_devices_cannot_share_equally_is_refused_before_anything_is_made(tmp_path):
-    said = refusal(start_mirrored("--batch_size=5", f"--logdir={tmp_path / 'run'}"))
-    assert said == (
-        "train.py: --batch_size=5 must be a multiple of the 2 devices that"
-        " --distribution_strategy=mirrored finds."
-    )
+    said = "--batch_size=5 must be a multiple of the 2 devices that --distribution_strategy=mirrored"
+    with pytest.raises(BadInput, match=said):
+        train_mirrored(tmp_path / "run", batch_size=5)
     assert not (tmp_path / "run").exists()
 
 

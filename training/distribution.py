@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from typing import Any
@@ -47,9 +48,15 @@ def _strategy_of_tensorflow(name: str) -> tuple[tf.distribute.Strategy, int]:
     if name == "multi_worker_mirrored":
         strategy = _workers_of_tensorflow()
     else:
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        strategy = _mirrored()
     return strategy, strategy.num_replicas_in_sync
+
+
+@functools.cache
+def _mirrored() -> tf.distribute.Strategy:
+    """One for all runs of a process: TensorFlow mixes up the sums of two."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
 def _workers_of_tensorflow() -> tf.distribute.Strategy:
