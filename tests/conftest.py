@@ -22,7 +22,7 @@ LONG_RUNS = ("run", "resume", "distribution", "examples", "documentation", "numb
 
 
 def is_keras_2():
-    """Asked for late: the process that only hands out tests to others need not import TensorFlow."""
+    """Asked for late: a process that only hands out tests need not import TensorFlow."""
     from ntm_keras.keras_compat import IS_KERAS_2
 
     return IS_KERAS_2

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import tensorflow as tf
-from runs import ROOT, as_arguments, benchmark, tiny
+from runs import ROOT, as_arguments, benchmark, only_scalars, tiny
 
 import train
 
@@ -29,6 +29,7 @@ def run_seeds(tmp_path, monkeypatch):
         return seeds.table(lines), list(commands)
 
     monkeypatch.setattr(seeds, "run_train", run_train)
+    monkeypatch.setattr("training.run._logs", only_scalars)
     monkeypatch.setattr("training.run._VALIDATION_SEQUENCES", 64)
     return run_seeds
 

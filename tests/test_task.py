@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import functools
 import itertools
 import pathlib
 import pickle
@@ -21,9 +22,10 @@ NEEDS_FILES = {"omniglot"}
 
 @pytest.fixture(scope="module")
 def make(tmp_path_factory):
-    """Makes the task of a name, with its own defaults."""
+    """The task of a name, with its own defaults; made once, as its graphs take long."""
     folder = little_omniglot.write(tmp_path_factory.mktemp("omniglot"))
 
+    @functools.cache
     def make(name):
         return task_class(name)(**({"omniglot": str(folder)} if name == "omniglot" else {}))
 
