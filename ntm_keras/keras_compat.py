@@ -118,14 +118,14 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
 
 
 def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
-    """The matrix products of two batches, one of which may be transposed.
+    """The product of two matrices, or the products of two batches; one may be transposed.
 
     TensorFlow does not copy the transposed one.
     """
     if IS_TENSORFLOW:
         return tf.matmul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
     a, b = (
-        ops.transpose(each, [0, 2, 1]) if transposed else each
+        ops.swapaxes(each, -1, -2) if transposed else each
         for each, transposed in ((a, transpose_a), (b, transpose_b))
     )
     return ops.matmul(a, b)

@@ -591,13 +591,13 @@ class MemoryLayer(keras.layers.RNN):
         sequences = validation.real("sequences", sequences, self.cell.compute_dtype)
         if mask is not None:
             mask = validation.mask(mask, sequences)
+        loop = self._fast_loop()
+        if loop is not None:
+            outputs, states = fast.run(loop, self, sequences, initial_state, mask)
+            return outputs[:, -1], outputs, states
         if mask is not None and LOOP_NEEDS_OUTPUT_AS_FIRST_STATE:
             return self._masked_loop(sequences, initial_state, mask, training)
-        loop = self._fast_loop()
-        if loop is None:
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        outputs, states = fast.run(loop, self, sequences, initial_state, mask)
-        return outputs[:, -1], outputs, states
+        return super().inner_loop(sequences, initial_state, mask=mask, training=training)
 
     def _masked_loop(self, sequences, initial_state, mask, training):
         if self.go_backwards:

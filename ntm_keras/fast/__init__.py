@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
-
 from ntm_keras.fast import controller
-from ntm_keras.fast.loop import Loop, mask_outputs
+from ntm_keras.fast.loop import Loop
 from ntm_keras.fast.mann import MANNLoop
 from ntm_keras.fast.ntm import NTMLoop
-from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW
+from ntm_keras.fast.over_time import mask_outputs
+from ntm_keras.keras_compat import IS_KERAS_2, Tensor, keras, ops
 
 # The keys are the values of a cell class's attribute `fast_loop`.
 _LOOPS: dict[str, type[Loop]] = {"ntm": NTMLoop, "mann": MANNLoop}
+
+_HAS_LOOPS = keras.backend.backend() in ("tensorflow", "jax")
 
 
 def check_name(name: str | None) -> None:
@@ -45,12 +46,12 @@ def loop_for(cell: Any) -> type[Loop] | None:
 
     Returns:
         A subclass of `Loop`, or None: under Keras 2, whose RNN layer does not allow another loop;
-        on another backend than TensorFlow; in half precision; for a class without a loop; for a
+        on another backend than TensorFlow and JAX; in half precision; for a class without a loop; for a
         cell with an activity regularizer or a replaced method; and for a controller or a projection
         that `controller.is_known` does not know.
     """
     declared = vars(type(cell)).get("fast_loop")
-    if IS_KERAS_2 or not IS_TENSORFLOW or declared is None or controller.has_replaced_method(cell):
+    if IS_KERAS_2 or not _HAS_LOOPS or declared is None or controller.has_replaced_method(cell):
         return None
     if cell.compute_dtype not in ("float32", "float64") or cell.activity_regularizer is not None:
         return None
@@ -62,10 +63,10 @@ def loop_for(cell: Any) -> type[Loop] | None:
 def run(
     loop: type[Loop],
     layer: Any,
-    sequences: tf.Tensor,
-    initial_state: list[tf.Tensor],
-    mask: tf.Tensor | None,
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    sequences: Tensor,
+    initial_state: list[Tensor],
+    mask: Tensor | None,
+) -> tuple[Tensor, list[Tensor]]:
     """Runs a layer by its fast loop.
 
     Args:
@@ -79,8 +80,8 @@ def run(
         The outputs, `(batch, time, output_size)`, and the flat list of the last states.
     """
     if layer.go_backwards:
-        sequences = tf.reverse(sequences, [1])
-        mask = None if mask is None else tf.reverse(mask, [1])
+        sequences = ops.flip(sequences, axis=1)
+        mask = None if mask is None else ops.flip(mask, axis=1)
     outputs, states = loop(layer.cell, mask).run(sequences, initial_state)
     if mask is not None:
         outputs = mask_outputs(outputs, mask, layer.zero_output_for_mask)

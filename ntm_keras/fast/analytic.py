@@ -15,9 +15,8 @@ In the shapes, `heads` is the read heads, then the write heads.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
-
-import tensorflow as tf
 
 from ntm_keras.addressing import (
     LOG_EPSILON,
@@ -27,14 +26,15 @@ from ntm_keras.addressing import (
     weighted_shifts,
 )
 from ntm_keras.heads import HeadParameters
+from ntm_keras.keras_compat import Tensor, add_n, matmul, ops
 
 # LSTM layers, from the preactivation (weights times inputs) to the output.
 
 
-def lstm(preactivation: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def lstm(preactivation: Tensor, carry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Output, carry and gates of an LSTM; the gates are in Keras's order: i, f, c~, o."""
     scale = _per_gate(preactivation, 0.5, 1.0)
-    gates = scale * tf.tanh(scale * preactivation) + (1 - scale)
+    gates = scale * ops.tanh(scale * preactivation) + (1 - scale)
     return *_through_gates(gates, carry), gates
 
 
@@ -48,12 +48,12 @@ class LSTMSlopes(NamedTuple):
         forget: The factor from the carry to the previous carry.
     """
 
-    preactivation: tf.Tensor
-    output: tf.Tensor
-    forget: tf.Tensor
+    preactivation: Tensor
+    output: Tensor
+    forget: Tensor
 
 
-def lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
+def lstm_slopes(gates: Tensor, carry_before: Tensor) -> LSTMSlopes:
     """The slopes of `lstm`."""
     # A sigmoid's slope is s (1 - s), a tanh's (1 + t) (1 - t).
     sigmoid = _per_gate(gates, 1.0, 0.0)
@@ -61,51 +61,47 @@ def lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
     return _slopes_through_gates(gates, carry_before, slope)
 
 
-def counting_lstm(
-    preactivation: tf.Tensor, carry: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def counting_lstm(preactivation: Tensor, carry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Like `lstm`, for a `CountingLSTMCell`: hard gates, and a candidate without tanh."""
-    hard = tf.clip_by_value(preactivation / 6 + 0.5, 0, 1)
-    gates = tf.where(_per_gate(preactivation, 1.0, 0.0) > 0, hard, preactivation)
+    hard = ops.clip(preactivation / 6 + 0.5, 0, 1)
+    gates = ops.where(_per_gate(preactivation, 1.0, 0.0) > 0, hard, preactivation)
     return *_through_gates(gates, carry), gates
 
 
-def counting_lstm_slopes(gates: tf.Tensor, carry_before: tf.Tensor) -> LSTMSlopes:
+def counting_lstm_slopes(gates: Tensor, carry_before: Tensor) -> LSTMSlopes:
     """The slopes of `counting_lstm`."""
-    is_moving = tf.cast((gates > 0) & (gates < 1), gates.dtype)
+    is_moving = ops.cast((gates > 0) & (gates < 1), gates.dtype)
     is_gate = _per_gate(gates, 1.0, 0.0)
     return _slopes_through_gates(gates, carry_before, is_gate * is_moving / 6 + (1 - is_gate))
 
 
-def lstm_gradient(
-    slopes: LSTMSlopes, d_output: tf.Tensor, d_carry: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def lstm_gradient(slopes: LSTMSlopes, d_output: Tensor, d_carry: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients by the preactivation and the previous carry, for either LSTM."""
     d_carry += d_output * slopes.output
-    d_gates = tf.concat([d_carry, d_carry, d_carry, d_output], axis=-1)
+    d_gates = ops.concatenate([d_carry, d_carry, d_carry, d_output], axis=-1)
     return d_gates * slopes.preactivation, d_carry * slopes.forget
 
 
-def _through_gates(gates: tf.Tensor, carry: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    i, f, candidate, o = tf.split(gates, 4, axis=-1)
+def _through_gates(gates: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, candidate, o = ops.split(gates, 4, axis=-1)
     carry = f * carry + i * candidate
-    return o * tf.tanh(carry), carry
+    return o * ops.tanh(carry), carry
 
 
 def _slopes_through_gates(
-    gates: tf.Tensor, carry_before: tf.Tensor, slope_of_gates: tf.Tensor
+    gates: Tensor, carry_before: Tensor, slope_of_gates: Tensor
 ) -> LSTMSlopes:
-    i, f, candidate, o = tf.split(gates, 4, axis=-1)
-    squashed = tf.tanh(f * carry_before + i * candidate)
-    factors = tf.concat([candidate, carry_before, i, squashed], axis=-1)
+    i, f, candidate, o = ops.split(gates, 4, axis=-1)
+    squashed = ops.tanh(f * carry_before + i * candidate)
+    factors = ops.concatenate([candidate, carry_before, i, squashed], axis=-1)
     return LSTMSlopes(factors * slope_of_gates, o * (1 - squashed**2), f)
 
 
-def _per_gate(gates: tf.Tensor, gate: float, candidate: float) -> tf.Tensor:
+def _per_gate(gates: Tensor, gate: float, candidate: float) -> Tensor:
     """A constant in the gates' order: `gate` for i, f and o, and `candidate` for c~."""
     units = gates.shape[-1] // 4
     numbers = [gate] * 2 * units + [candidate] * units + [gate] * units
-    return tf.constant(numbers, gates.dtype)
+    return ops.convert_to_tensor(numbers, gates.dtype)
 
 
 # The heads' parameters.
@@ -130,12 +126,12 @@ class SquashedHeads(NamedTuple):
         sharpening: gamma_t.
     """
 
-    tanh: tf.Tensor
-    shift_weighting: tf.Tensor
-    sharpening: tf.Tensor
+    tanh: Tensor
+    shift_weighting: Tensor
+    sharpening: Tensor
 
 
-def squash(projection: tf.Tensor, sizes: HeadSizes) -> SquashedHeads:
+def squash(projection: Tensor, sizes: HeadSizes) -> SquashedHeads:
     """The `SquashedHeads` of the controller's projected output, described in heads.py."""
     width, shifts = sizes.memory_vector_dim, 2 * sizes.shift_range + 1
     per_head = [1.0] * width + [0.5] * (shifts + 3)
@@ -143,9 +139,9 @@ def squash(projection: tf.Tensor, sizes: HeadSizes) -> SquashedHeads:
     scale = per_head * (sizes.read_heads + sizes.write_heads) + per_write_head * sizes.write_heads
     parameters = _split(projection, sizes)
     return SquashedHeads(
-        tf.tanh(tf.constant(scale, projection.dtype) * projection),
+        ops.tanh(ops.convert_to_tensor(scale, projection.dtype) * projection),
         softmax(parameters.shift_weighting),
-        1 + tf.nn.softplus(parameters.sharpening),
+        1 + ops.softplus(parameters.sharpening),
     )
 
 
@@ -163,7 +159,7 @@ def head_parameters(squashed: SquashedHeads, sizes: HeadSizes) -> HeadParameters
     )
 
 
-def head_slopes(squashed: SquashedHeads, sizes: HeadSizes) -> tf.Tensor:
+def head_slopes(squashed: SquashedHeads, sizes: HeadSizes) -> Tensor:
     """The slope of each parameter by its number in the projection; s_t for the shift weighting."""
     tanh = _split(squashed.tanh, sizes)
     slope = HeadParameters(*(1 - each**2 for each in tanh))
@@ -179,51 +175,50 @@ def head_slopes(squashed: SquashedHeads, sizes: HeadSizes) -> tf.Tensor:
 
 
 def head_parameters_gradient(
-    slopes: tf.Tensor, shift_weighting: tf.Tensor, d_parameters: HeadParameters
-) -> tf.Tensor:
+    slopes: Tensor, shift_weighting: Tensor, d_parameters: HeadParameters
+) -> Tensor:
     """The gradient by the projection."""
     d_shift_weighting = d_parameters.shift_weighting
-    mean = tf.reduce_sum(shift_weighting * d_shift_weighting, axis=-1, keepdims=True)
+    mean = ops.sum(shift_weighting * d_shift_weighting, axis=-1, keepdims=True)
     return slopes * _join(d_parameters._replace(shift_weighting=d_shift_weighting - mean))
 
 
-def _split(projection: tf.Tensor, sizes: HeadSizes) -> HeadParameters:
+def _split(projection: Tensor, sizes: HeadSizes) -> HeadParameters:
     """A projection split into the numbers for each parameter."""
     heads, width = sizes.read_heads + sizes.write_heads, sizes.memory_vector_dim
     widths = [width, 1, 1, 2 * sizes.shift_range + 1, 1]
-    addressing, writing = tf.split(
-        projection, [heads * sum(widths), sizes.write_heads * 2 * width], axis=-1
+    ends = list(itertools.accumulate(widths[:-1]))
+    addressing, writing = ops.split(projection, [heads * sum(widths)], axis=-1)
+    key, strength, gate, shift_weighting, sharpening = ops.split(
+        ops.reshape(addressing, [-1, heads, sum(widths)]), ends, axis=-1
     )
-    key, strength, gate, shift_weighting, sharpening = tf.split(
-        tf.reshape(addressing, [-1, heads, sum(widths)]), widths, axis=-1
-    )
-    erase_vector, add_vector = tf.split(
-        tf.reshape(writing, [-1, sizes.write_heads, 2 * width]), 2, axis=-1
+    erase_vector, add_vector = ops.split(
+        ops.reshape(writing, [-1, sizes.write_heads, 2 * width]), 2, axis=-1
     )
     return HeadParameters(
         key=key,
-        key_strength=tf.squeeze(strength, 2),
-        interpolation_gate=tf.squeeze(gate, 2),
+        key_strength=ops.squeeze(strength, 2),
+        interpolation_gate=ops.squeeze(gate, 2),
         shift_weighting=shift_weighting,
-        sharpening=tf.squeeze(sharpening, 2),
+        sharpening=ops.squeeze(sharpening, 2),
         erase_vector=erase_vector,
         add_vector=add_vector,
     )
 
 
-def _join(parameters: HeadParameters) -> tf.Tensor:
+def _join(parameters: HeadParameters) -> Tensor:
     """The inverse of `_split`."""
     addressing = [
         parameters.key,
-        tf.expand_dims(parameters.key_strength, 2),
-        tf.expand_dims(parameters.interpolation_gate, 2),
+        ops.expand_dims(parameters.key_strength, 2),
+        ops.expand_dims(parameters.interpolation_gate, 2),
         parameters.shift_weighting,
-        tf.expand_dims(parameters.sharpening, 2),
+        ops.expand_dims(parameters.sharpening, 2),
     ]
     writing = [parameters.erase_vector, parameters.add_vector]
-    joined = [tf.concat(part, axis=-1) for part in (addressing, writing)]
-    return tf.concat(
-        [tf.reshape(part, [-1, part.shape[1] * part.shape[2]]) for part in joined], axis=-1
+    joined = [ops.concatenate(part, axis=-1) for part in (addressing, writing)]
+    return ops.concatenate(
+        [ops.reshape(part, [-1, part.shape[1] * part.shape[2]]) for part in joined], axis=-1
     )
 
 
@@ -239,35 +234,35 @@ class KeptContent(NamedTuple):
         weighting: w^c, in the same shape.
     """
 
-    inverse_norm: tf.Tensor
-    similarity: tf.Tensor
-    weighting: tf.Tensor
+    inverse_norm: Tensor
+    similarity: Tensor
+    weighting: Tensor
 
 
 def address_by_content(
-    memory: tf.Tensor, key: tf.Tensor, key_strength: tf.Tensor, is_bounded: bool = True
-) -> tuple[tf.Tensor, KeptContent]:
+    memory: Tensor, key: Tensor, key_strength: Tensor, is_bounded: bool = True
+) -> tuple[Tensor, KeptContent]:
     """w^c, eq (5); `is_bounded` says that key strengths are at most 10."""
-    inverse_norm = tf.math.rsqrt(tf.reduce_sum(memory**2, axis=1) + NORM_EPSILON)
+    inverse_norm = ops.rsqrt(ops.sum(memory**2, axis=1) + NORM_EPSILON)
     similarity = along_width(memory, key) * _inverse_norms(key, inverse_norm)
-    strength = tf.expand_dims(key_strength, 2)
+    strength = ops.expand_dims(key_strength, 2)
     if is_bounded:
         # Exponents lie between -20 and 0: the sum can neither overflow nor vanish, so the maximum
         # need not be subtracted.
-        power = tf.exp(strength * (similarity - 1))
-        weighting = power / tf.reduce_sum(power, axis=-1, keepdims=True)
+        power = ops.exp(strength * (similarity - 1))
+        weighting = power / ops.sum(power, axis=-1, keepdims=True)
     else:
         weighting = softmax(strength * similarity)
     return weighting, KeptContent(inverse_norm, similarity, weighting)
 
 
 def address_by_content_gradient(
-    memory: tf.Tensor,
-    key: tf.Tensor,
-    key_strength: tf.Tensor,
+    memory: Tensor,
+    key: Tensor,
+    key_strength: Tensor,
     kept: KeptContent,
-    d_weighting: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    d_weighting: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients by key and key strength, and two factors of the gradient by the memory.
 
     The factors are `d_dot`, `(batch, heads, memory_size)`, which is the gradient by the products of
@@ -275,26 +270,26 @@ def address_by_content_gradient(
     `key^T d_dot - memory decay`.
     """
     d_exponent = _softmax_gradient(kept.weighting, d_weighting)
-    d_key_strength = tf.reduce_sum(d_exponent * kept.similarity, axis=-1)
-    d_similarity = d_exponent * tf.expand_dims(key_strength, 2)
+    d_key_strength = ops.sum(d_exponent * kept.similarity, axis=-1)
+    d_similarity = d_exponent * ops.expand_dims(key_strength, 2)
     d_dot = d_similarity * _inverse_norms(key, kept.inverse_norm)
     d_scale = d_similarity * kept.similarity
-    key_decay = tf.reduce_sum(d_scale, axis=-1, keepdims=True) * _inverse_key_norm(key) ** 2
+    key_decay = ops.sum(d_scale, axis=-1, keepdims=True) * _inverse_key_norm(key) ** 2
     d_key = along_locations(memory, d_dot) - key * key_decay
-    return d_key, d_key_strength, d_dot, tf.reduce_sum(d_scale, axis=1) * kept.inverse_norm**2
+    return d_key, d_key_strength, d_dot, ops.sum(d_scale, axis=1) * kept.inverse_norm**2
 
 
-def _inverse_norms(key: tf.Tensor, inverse_norm: tf.Tensor) -> tf.Tensor:
+def _inverse_norms(key: Tensor, inverse_norm: Tensor) -> Tensor:
     """1 / (|k| |M(i)|), `(batch, heads, memory_size)`."""
-    return _inverse_key_norm(key) * tf.expand_dims(inverse_norm, 1)
+    return _inverse_key_norm(key) * ops.expand_dims(inverse_norm, 1)
 
 
-def _inverse_key_norm(key: tf.Tensor) -> tf.Tensor:
-    return tf.math.rsqrt(tf.reduce_sum(key**2, axis=-1, keepdims=True) + NORM_EPSILON)
+def _inverse_key_norm(key: Tensor) -> Tensor:
+    return ops.rsqrt(ops.sum(key**2, axis=-1, keepdims=True) + NORM_EPSILON)
 
 
-def _softmax_gradient(weighting: tf.Tensor, d_weighting: tf.Tensor) -> tf.Tensor:
-    along = tf.reduce_sum(weighting * d_weighting, axis=-1, keepdims=True)
+def _softmax_gradient(weighting: Tensor, d_weighting: Tensor) -> Tensor:
+    along = ops.sum(weighting * d_weighting, axis=-1, keepdims=True)
     return weighting * (d_weighting - along)
 
 
@@ -309,110 +304,112 @@ class KeptLocation(NamedTuple):
         log_shifted_weighting: log w~, eq (8), in the same shape.
     """
 
-    gated_weighting: tf.Tensor
-    log_shifted_weighting: tf.Tensor
+    gated_weighting: Tensor
+    log_shifted_weighting: Tensor
 
 
 def address_by_location(
-    content_weighting: tf.Tensor, previous_weighting: tf.Tensor, parameters: HeadParameters
-) -> tuple[tf.Tensor, KeptLocation]:
+    content_weighting: Tensor, previous_weighting: Tensor, parameters: HeadParameters
+) -> tuple[Tensor, KeptLocation]:
     """w_t, eq (9)."""
     gated = interpolate(content_weighting, previous_weighting, parameters.interpolation_gate)
     shifts = weighted_shifts(parameters.shift_weighting)
-    shifted = tf.add_n([weight * _roll(gated, offset) for offset, weight in shifts])
-    log_shifted = tf.math.log(shifted + LOG_EPSILON)
-    weighting = softmax(tf.expand_dims(parameters.sharpening, 2) * log_shifted)
+    shifted = add_n([weight * _roll(gated, offset) for offset, weight in shifts])
+    log_shifted = ops.log(shifted + LOG_EPSILON)
+    weighting = softmax(ops.expand_dims(parameters.sharpening, 2) * log_shifted)
     return weighting, KeptLocation(gated, log_shifted)
 
 
-def sharpening_slope(kept: KeptLocation, sharpening: tf.Tensor) -> tf.Tensor:
+def sharpening_slope(kept: KeptLocation, sharpening: Tensor) -> Tensor:
     """The slope of the exponents of eq (9) by the shifted weighting."""
-    return tf.exp(-kept.log_shifted_weighting) * tf.expand_dims(sharpening, 2)
+    return ops.exp(-kept.log_shifted_weighting) * ops.expand_dims(sharpening, 2)
 
 
 def address_by_location_gradient(
-    content_weighting: tf.Tensor,
-    previous_weighting: tf.Tensor,
+    content_weighting: Tensor,
+    previous_weighting: Tensor,
     parameters: HeadParameters,
     kept: KeptLocation,
-    slope: tf.Tensor,
-    weighting: tf.Tensor,
-    d_weighting: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    slope: Tensor,
+    weighting: Tensor,
+    d_weighting: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients by content weighting, previous weighting, gate, shift weighting and sharpening;
     `slope` is the `sharpening_slope`."""
     gated, log_shifted = kept
     d_exponent = _softmax_gradient(weighting, d_weighting)
-    d_sharpening = tf.reduce_sum(d_exponent * log_shifted, axis=-1)
+    d_sharpening = ops.sum(d_exponent * log_shifted, axis=-1)
     # For a weight near 0, d_exponent is small and the slope large: multiply them first.
     d_shifted = d_exponent * slope
     shifts = weighted_shifts(parameters.shift_weighting)
-    d_shift_weighting = [
-        tf.reduce_sum(d_shifted * _roll(gated, offset), axis=-1) for offset, _ in shifts
-    ]
-    d_gated = tf.add_n([weight * _roll(d_shifted, -offset) for offset, weight in shifts])
-    d_gate = tf.reduce_sum(d_gated * (content_weighting - previous_weighting), axis=-1)
-    gate = tf.expand_dims(parameters.interpolation_gate, 2)
+    d_shift_weighting = [ops.sum(d_shifted * _roll(gated, offset), axis=-1) for offset, _ in shifts]
+    d_gated = add_n([weight * _roll(d_shifted, -offset) for offset, weight in shifts])
+    d_gate = ops.sum(d_gated * (content_weighting - previous_weighting), axis=-1)
+    gate = ops.expand_dims(parameters.interpolation_gate, 2)
     return (
         gate * d_gated,
         (1 - gate) * d_gated,
         d_gate,
-        tf.stack(d_shift_weighting, axis=-1),
+        ops.stack(d_shift_weighting, axis=-1),
         d_sharpening,
     )
 
 
-def _roll(weighting: tf.Tensor, offset: int) -> tf.Tensor:
+def _roll(weighting: Tensor, offset: int) -> Tensor:
     """Like `addressing.roll`, but faster under XLA."""
     # A positive axis: `tf.vectorized_map` would take -1 for the axis that it adds.
-    return tf.roll(weighting, offset, axis=weighting.shape.rank - 1)
+    return ops.roll(weighting, offset, axis=len(weighting.shape) - 1)
 
 
 # Reading and writing: equations (2) to (4).
 
 
-def along_width(memory: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+def along_width(memory: Tensor, vectors: Tensor) -> Tensor:
     """The products of each head's vector with every location: `(batch, heads, memory_size)`."""
-    return tf.stack(
-        [
-            tf.linalg.matvec(memory, vector, transpose_a=True)
-            for vector in tf.unstack(vectors, axis=1)
-        ],
+    return ops.stack(
+        [matvec(memory, vector, transpose=True) for vector in ops.unstack(vectors, axis=1)],
         axis=1,
     )
 
 
-def along_locations(memory: tf.Tensor, weightings: tf.Tensor) -> tf.Tensor:
+def along_locations(memory: Tensor, weightings: Tensor) -> Tensor:
     """Each head's weighted sum of the locations, eq (2): `(batch, heads, memory_vector_dim)`."""
-    return tf.stack(
-        [tf.linalg.matvec(memory, weighting) for weighting in tf.unstack(weightings, axis=1)],
+    return ops.stack(
+        [matvec(memory, weighting) for weighting in ops.unstack(weightings, axis=1)],
         axis=1,
     )
 
 
-def outer(vectors: tf.Tensor, weightings: tf.Tensor) -> list[tf.Tensor]:
+def matvec(matrix: Tensor, vector: Tensor, transpose: bool = False) -> Tensor:
+    """The product of each matrix of a batch, or its transpose, with a vector."""
+    return ops.squeeze(matmul(matrix, ops.expand_dims(vector, -1), transpose_a=transpose), -1)
+
+
+def outer(vectors: Tensor, weightings: Tensor) -> list[Tensor]:
     """For each head, the outer product of its vector and its weighting, in the memory's shape."""
-    pairs = zip(tf.unstack(vectors, axis=1), tf.unstack(weightings, axis=1))
-    return [tf.expand_dims(vector, 2) * tf.expand_dims(weighting, 1) for vector, weighting in pairs]
+    pairs = zip(ops.unstack(vectors, axis=1), ops.unstack(weightings, axis=1))
+    return [
+        ops.expand_dims(vector, 2) * ops.expand_dims(weighting, 1) for vector, weighting in pairs
+    ]
 
 
 def write(
-    memory: tf.Tensor,
-    weighting: tf.Tensor,
-    erase_vector: tf.Tensor,
-    add_vector: tf.Tensor,
+    memory: Tensor,
+    weighting: Tensor,
+    erase_vector: Tensor,
+    add_vector: Tensor,
     order: str,
-) -> tf.Tensor:
+) -> Tensor:
     """M_t, eq (3) and (4), in either order of memory.py."""
     erasures, additions = outer(erase_vector, weighting), outer(add_vector, weighting)
     if order == "simultaneous":
-        return erase(memory, erasures) + tf.add_n(additions)
+        return erase(memory, erasures) + add_n(additions)
     for erasure, addition in zip(erasures, additions):
         memory = memory * (1 - erasure) + addition
     return memory
 
 
-def erase(memory: tf.Tensor, erasures: list[tf.Tensor]) -> tf.Tensor:
+def erase(memory: Tensor, erasures: list[Tensor]) -> Tensor:
     """M~_t, eq (3). A write's gradient by the memory is computed in the same way."""
     for erasure in erasures:
         memory = memory * (1 - erasure)
@@ -420,13 +417,13 @@ def erase(memory: tf.Tensor, erasures: list[tf.Tensor]) -> tf.Tensor:
 
 
 def write_gradient(
-    memory: tf.Tensor,
-    weighting: tf.Tensor,
-    erase_vector: tf.Tensor,
-    add_vector: tf.Tensor,
+    memory: Tensor,
+    weighting: Tensor,
+    erase_vector: Tensor,
+    add_vector: Tensor,
     order: str,
-    d_memory: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    d_memory: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients by weighting, erase vector and add vector; `d_memory` is dL/dM_t."""
     erasures, additions = outer(erase_vector, weighting), outer(add_vector, weighting)
     before_erasing = []
@@ -441,12 +438,12 @@ def write_gradient(
         d_erasure = -d_memory * before_erasing[head]
         gradients.append(
             (
-                tf.linalg.matvec(d_addition, add_vector[:, head], transpose_a=True)
-                + tf.linalg.matvec(d_erasure, erase_vector[:, head], transpose_a=True),
-                tf.linalg.matvec(d_erasure, weighting[:, head]),
-                tf.linalg.matvec(d_addition, weighting[:, head]),
+                matvec(d_addition, add_vector[:, head], transpose=True)
+                + matvec(d_erasure, erase_vector[:, head], transpose=True),
+                matvec(d_erasure, weighting[:, head]),
+                matvec(d_addition, weighting[:, head]),
             )
         )
         d_memory = d_memory * (1 - erasures[head])
-    d_weighting, d_erase, d_add = (tf.stack(each[::-1], axis=1) for each in zip(*gradients))
+    d_weighting, d_erase, d_add = (ops.stack(each[::-1], axis=1) for each in zip(*gradients))
     return d_weighting, d_erase, d_add

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from ntm_keras.controllers import CountingLSTMCell, FeedforwardCell
 from ntm_keras.fast import analytic
-from ntm_keras.keras_compat import keras
+from ntm_keras.keras_compat import Tensor, keras, ops
 
 
 class Kind(NamedTuple):
@@ -116,10 +114,10 @@ class Weights(NamedTuple):
         projection_bias: The projection's bias.
     """
 
-    kernels: list[tf.Tensor]
-    biases: list[tf.Tensor]
-    projection_kernel: tf.Tensor
-    projection_bias: tf.Tensor
+    kernels: list[Tensor]
+    biases: list[Tensor]
+    projection_kernel: Tensor
+    projection_bias: Tensor
 
 
 class KeptController(NamedTuple):
@@ -131,9 +129,9 @@ class KeptController(NamedTuple):
         carries: The carries of LSTM layers before the step.
     """
 
-    layer_inputs: list[tf.Tensor]
-    activations: list[tf.Tensor]
-    carries: list[tf.Tensor]
+    layer_inputs: list[Tensor]
+    activations: list[Tensor]
+    carries: list[Tensor]
 
 
 class Controller:
@@ -148,26 +146,26 @@ class Controller:
         self._kind = KNOWN_LAYERS[type(self._layers[0])]
         self._projection = cell.parameter_projection
 
-    def multiply_inputs(self, inputs: tf.Tensor) -> tuple[tf.Tensor, Weights]:
+    def multiply_inputs(self, inputs: Tensor) -> tuple[Tensor, Weights]:
         """The inputs of all steps times their weights, and the weights used in every step."""
-        below = [tf.convert_to_tensor(layer.kernel) for layer in self._layers]
-        biases = [tf.convert_to_tensor(layer.bias) for layer in self._layers]
+        below = [ops.convert_to_tensor(layer.kernel) for layer in self._layers]
+        biases = [ops.convert_to_tensor(layer.bias) for layer in self._layers]
         width = inputs.shape[-1]
         input_kernel, below[0] = below[0][:width], below[0][width:]
         kernels = below
         if self._kind.is_recurrent:
-            own = [tf.convert_to_tensor(layer.recurrent_kernel) for layer in self._layers]
-            kernels = [tf.concat(pair, axis=0) for pair in zip(below, own)]
+            own = [ops.convert_to_tensor(layer.recurrent_kernel) for layer in self._layers]
+            kernels = [ops.concatenate(pair, axis=0) for pair in zip(below, own)]
         projection = self._projection
         weights = Weights(
             kernels,
             biases[1:],
-            tf.convert_to_tensor(projection.kernel),
-            tf.convert_to_tensor(projection.bias),
+            ops.convert_to_tensor(projection.kernel),
+            ops.convert_to_tensor(projection.bias),
         )
-        return tf.tensordot(inputs, input_kernel, 1) + biases[0], weights
+        return ops.tensordot(inputs, input_kernel, 1) + biases[0], weights
 
-    def arrays(self, array: Callable[..., tf.TensorArray], weights: Weights) -> KeptController:
+    def arrays(self, array: Callable[..., Any], weights: Weights) -> KeptController:
         """The arrays for what is kept; `array` makes one, given a shape without time and batch."""
         widths = [kernel.shape[1] for kernel in weights.kernels]
         return KeptController(
@@ -178,11 +176,11 @@ class Controller:
 
     def step(
         self,
-        inputs: tf.Tensor,
-        read_vectors: tf.Tensor,
-        states: Sequence[tf.Tensor],
+        inputs: Tensor,
+        read_vectors: Tensor,
+        states: Sequence[Tensor],
         weights: Weights,
-    ) -> tuple[tf.Tensor, list[tf.Tensor], KeptController]:
+    ) -> tuple[Tensor, list[Tensor], KeptController]:
         """The controller's output, its states and what it keeps.
 
         Args:
@@ -195,9 +193,9 @@ class Controller:
         kept, new_states = KeptController([], [], []), []
         for kernel, bias in zip(weights.kernels, [inputs, *weights.biases]):
             if self._kind.is_recurrent:
-                below = tf.concat([below, states.pop(0)], axis=-1)
+                below = ops.concatenate([below, states.pop(0)], axis=-1)
             kept.layer_inputs.append(below)
-            preactivation = tf.matmul(below, kernel) + bias
+            preactivation = ops.matmul(below, kernel) + bias
             if self._kind.lstm:
                 forward, _ = self._kind.lstm
                 kept.carries.append(states.pop(0))
@@ -205,7 +203,7 @@ class Controller:
                 kept.activations.append(gates)
                 new_states += [below, carry]
             else:
-                below = tf.tanh(preactivation)
+                below = ops.tanh(preactivation)
                 kept.activations.append(below)
                 new_states += [below] if self._kind.is_recurrent else []
         return below, new_states, kept
@@ -219,15 +217,15 @@ class Controller:
 
     def step_back(
         self,
-        transposed_kernels: Sequence[tf.Tensor],
+        transposed_kernels: Sequence[Tensor],
         slopes: Sequence[Any],
-        d_output: tf.Tensor,
-        d_states: Sequence[tf.Tensor],
-    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
+        d_output: Tensor,
+        d_states: Sequence[Tensor],
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """The gradients by the previous states, by r_{t-1}, and by the layers' preactivations."""
         d_states = list(d_states)
-        d_states_before: list[tf.Tensor] = []
-        d_preactivations: list[tf.Tensor] = []
+        d_states_before: list[Tensor] = []
+        d_preactivations: list[Tensor] = []
         for layer, kernel in reversed(list(enumerate(transposed_kernels))):
             d_carry = [d_states.pop()] if self._kind.lstm else []
             d_output += d_states.pop() if self._kind.is_recurrent else 0
@@ -237,11 +235,11 @@ class Controller:
                 )
             else:
                 d_preactivation = slopes[layer] * d_output
-            d_inputs = tf.matmul(d_preactivation, kernel)
+            d_inputs = ops.matmul(d_preactivation, kernel)
             d_preactivations.insert(0, d_preactivation)
             if self._kind.is_recurrent:
                 units = d_preactivation.shape[1] // (4 if self._kind.lstm else 1)
-                d_inputs, d_own = tf.split(d_inputs, [-1, units], axis=1)
+                d_inputs, d_own = ops.split(d_inputs, [d_inputs.shape[1] - units], axis=1)
                 d_states_before[:0] = [d_own, *d_carry]
             d_output = d_inputs
         return d_states_before, d_output, d_preactivations

@@ -12,7 +12,8 @@ results of all operations of all steps. This loop has its own gradient:
 * The loop ends with the last step for which the mask is True.
 
 This file has what all machines share: the loops over the steps. The controller is in controller.py,
-the heads are in ntm.py and mann.py, and analytic.py has the parts of a step.
+the heads are in ntm.py and mann.py, analytic.py has the parts of a step, and over_time.py what
+TensorFlow and JAX do differently.
 
 Tensors are `(time, batch, ..)` here, and the memory is `(batch, memory_vector_dim, memory_size)`.
 A name `d_x` is the gradient of the loss by `x`.
@@ -20,14 +21,14 @@ A name `d_x` is the gradient of the loss by `x`.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
-from tensorflow.python.framework import ops
 
+from ntm_keras.fast import over_time
 from ntm_keras.fast.controller import Controller, KeptController, Weights
+from ntm_keras.keras_compat import IS_TENSORFLOW, Tensor, matmul, ops
 
 
 class Kept(NamedTuple):
@@ -42,10 +43,24 @@ class Kept(NamedTuple):
     """
 
     controller: KeptController
-    output: tf.Tensor
-    read_vectors: tf.Tensor
-    memory: tf.Tensor
+    output: Tensor
+    read_vectors: Tensor
+    memory: Tensor
     heads: Any
+
+
+class Results(NamedTuple):
+    """What the loop gives back.
+
+    Attributes:
+        outputs: The controller's outputs.
+        read_vectors: r_t of all steps.
+        state: The state after the last step.
+    """
+
+    outputs: Tensor
+    read_vectors: Tensor
+    state: Any
 
 
 class Prepared(NamedTuple):
@@ -63,7 +78,7 @@ class Prepared(NamedTuple):
 class DeferredMemoryGradient(Protocol):
     """A step's gradient by its memory, computed when the loop back reaches the step before."""
 
-    def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+    def before(self, d_memory: Tensor, memory: Tensor) -> Tensor:
         """Turns dL/dM_t into dL/dM_{t-1}; `memory` is M_{t-1}."""
 
 
@@ -78,14 +93,12 @@ class Loop:
         mask: `(batch, time)`, bool; a step where it is False changes nothing.
     """
 
-    def __init__(self, cell: Any, mask: tf.Tensor | None = None):
+    def __init__(self, cell: Any, mask: Tensor | None = None):
         self._cell = cell
         self._controller = Controller(cell)
-        self._mask = None if mask is None else tf.transpose(mask)
+        self._mask = None if mask is None else ops.transpose(mask)
 
-    def run(
-        self, sequences: tf.Tensor, initial_state: list[tf.Tensor]
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def run(self, sequences: Tensor, initial_state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Runs the cell over sequences.
 
         Args:
@@ -98,72 +111,41 @@ class Loop:
         """
         cell = self._cell
         state = self._valid_state(cell.unpack_state(initial_state, sequences.shape[0]))
-        # Shapes must not change in the loop. The batch size may be known from either of the two.
-        batch_size = state.memory.shape[0] or sequences.shape[0]
-        sequences = tf.ensure_shape(sequences, [batch_size, None, None])
-        inputs, weights = self._controller.multiply_inputs(tf.transpose(sequences, [1, 0, 2]))
-        state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
-        controller_outputs, read_vectors, state = self._run(inputs, weights, state)
-        state = state._replace(memory=tf.transpose(state.memory, [0, 2, 1]))
-        controller_outputs, read_vectors = (
-            tf.transpose(each, [1, 0, 2])
-            for each in (controller_outputs, _merge_heads(read_vectors))
+        sequences = _with_batch_size_of(state.memory, sequences)
+        inputs, weights = self._controller.multiply_inputs(ops.transpose(sequences, [1, 0, 2]))
+        state = state._replace(memory=ops.transpose(state.memory, [0, 2, 1]))
+        results = over_time.with_own_gradient(
+            self._forward, self._backward, self._mask, (inputs, weights, state)
         )
+        controller_outputs, read_vectors = (
+            ops.transpose(each, [1, 0, 2])
+            for each in (results.outputs, _merge_heads(results.read_vectors))
+        )
+        state = results.state._replace(memory=ops.transpose(results.state.memory, [0, 2, 1]))
         return self._outputs(controller_outputs, read_vectors), cell.pack_state(state)
-
-    def _run(
-        self, inputs: tf.Tensor, weights: Weights, state: Any
-    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        """The controller's outputs, the read vectors, and the state after the last step."""
-        arguments = (inputs, weights, state)
-
-        @tf.custom_gradient
-        def differentiable(*flat_arguments):
-            inputs, weights, state = tf.nest.pack_sequence_as(arguments, flat_arguments)
-            kept, after = self._forward(inputs, weights, state)
-            results = (kept.output, kept.read_vectors, after)
-
-            def gradient(*d_flat_results):
-                d_results = tf.nest.pack_sequence_as(results, d_flat_results)
-                return tf.nest.flatten(self._backward(weights, kept, *d_results))
-
-            return tuple(tf.nest.flatten(results)), gradient
-
-        output, read_vectors, *flat_state = differentiable(*tf.nest.flatten(arguments))
-        if not tf.executing_eagerly():
-            _release_with_graph(output)
-        return output, read_vectors, tf.nest.pack_sequence_as(state, flat_state)
 
     # Forward
 
-    def _forward(self, inputs: tf.Tensor, weights: Weights, state: Any) -> tuple[Kept, Any]:
-        """What the steps keep, each tensor `(time, ..)`, and the state after the last step."""
-        time, steps = self._time_and_steps(inputs)
-        first = state, self._no_write(state), self._arrays(inputs, weights, time)
+    def _forward(
+        self, mask: Tensor | None, inputs: Tensor, weights: Weights, state: Any
+    ) -> tuple[Results, Kept]:
+        """The results, and what the steps keep, each tensor `(time, ..)`."""
+        time = _time(inputs)
 
-        def body(t, state, pending_write, arrays):
-            state, pending_write, kept = self._step(t, inputs[t], weights, state, pending_write)
-            arrays = tf.nest.map_structure(lambda array, each: array.write(t, each), arrays, kept)
-            return t + 1, state, pending_write, arrays
+        def body(t, state, pending_write):
+            return self._step(_counts(mask, t), inputs[t], weights, state, pending_write)
 
-        _, state, pending_write, arrays = tf.while_loop(
-            lambda t, *_: t < steps,
+        state, pending_write, kept = over_time.to_the_end(
             body,
-            (tf.constant(0), *first),
-            maximum_iterations=time,
+            (state, self._no_write(state)),
+            time,
+            over_time.last_step_that_counts(mask, time),
+            arrays=lambda: self._arrays(inputs, weights, time),
         )
-        kept = tf.nest.map_structure(lambda array: array.stack(), arrays)
-        return kept, state._replace(memory=self._write(state, pending_write))
+        state = state._replace(memory=self._write(state, pending_write))
+        return Results(kept.output, kept.read_vectors, state), kept
 
-    def _time_and_steps(self, inputs: tf.Tensor) -> tuple[Any, Any]:
-        """The number of steps, and the number of steps up to the last one that is not masked."""
-        time = inputs.shape[0] or tf.shape(inputs)[0]
-        if self._mask is None:
-            return time, time
-        last = tf.where(tf.reduce_any(self._mask, axis=1), tf.range(time), 0)
-        return time, tf.reduce_max(last) + 1
-
-    def _arrays(self, inputs: tf.Tensor, weights: Weights, time: Any) -> Kept:
+    def _arrays(self, inputs: Tensor, weights: Weights, time: Any) -> Kept:
         """The arrays for what the steps keep."""
         cell = self._cell
 
@@ -179,77 +161,80 @@ class Loop:
         )
 
     def _step(
-        self, t: tf.Tensor, inputs: tf.Tensor, weights: Weights, state: Any, pending_write: Any
+        self,
+        counts: Tensor | None,
+        inputs: Tensor,
+        weights: Weights,
+        state: Any,
+        pending_write: Any,
     ) -> tuple[Any, Any, Kept]:
         """One step: the state after it, its pending write, and what is kept."""
         state = state._replace(memory=self._write(state, pending_write))
         output, controller_state, kept_controller = self._controller.step(
             inputs, _merge_heads(state.read_vectors), state.controller_state, weights
         )
-        projection = tf.matmul(output, weights.projection_kernel) + weights.projection_bias
+        projection = ops.matmul(output, weights.projection_kernel) + weights.projection_bias
         after, pending_write, kept_heads = self._heads(projection, state)
         kept = Kept(kept_controller, output, after.read_vectors, state.memory, kept_heads)
         after = after._replace(controller_state=controller_state)
-        return self._where(t, after, state), self._where(t, pending_write), kept
+        return where(counts, after, state), where(counts, pending_write), kept
 
     # Back
 
     def _backward(
         self,
-        weights: Weights,
+        mask: Tensor | None,
+        arguments: tuple[Tensor, Weights, Any],
         kept: Kept,
-        d_output: tf.Tensor,
-        d_read_vectors: tf.Tensor,
-        d_state: Any,
-    ) -> tuple[tf.Tensor, Weights, Any]:
+        d_results: Results,
+    ) -> tuple[Tensor, Weights, Any]:
         """The gradients by the inputs, the weights and the state before the first step."""
-        time, steps = self._time_and_steps(kept.output)
+        _, weights, _ = arguments
+        time = _time(kept.output)
         kernels = [*weights.kernels, weights.projection_kernel]
-        transposed = [tf.transpose(kernel) for kernel in kernels]
+        transposed = [ops.transpose(kernel) for kernel in kernels]
         prepared = _over_steps(self._prepare, kept)
 
-        # XLA compiles again for every value from which an index is computed. So the number of steps
-        # is used only as the loop's start.
-        def body(t, d_state, deferred, arrays):
+        def body(t, d_state, deferred):
             # After the last step nothing is deferred: any memory will do.
-            d_memory = deferred.before(d_state.memory, kept.memory[tf.minimum(t + 1, time - 1)])
-            step_kept, step_prepared, d_step_output, d_step_read_vectors = _at(
-                t, (kept, prepared, d_output, d_read_vectors)
+            next_memory = kept.memory[ops.minimum(t + 1, time - 1)]
+            d_memory = deferred.before(d_state.memory, next_memory)
+            step_kept, step_prepared, d_output, d_read_vectors = over_time.at_step(
+                t, (kept, prepared, d_results.outputs, d_results.read_vectors)
             )
             d_state = d_state._replace(
-                read_vectors=d_state.read_vectors + d_step_read_vectors, memory=d_memory
+                read_vectors=d_state.read_vectors + d_read_vectors, memory=d_memory
             )
-            d_state, deferred, d_products = self._step_back(
-                t, transposed, step_kept, step_prepared, d_step_output, d_state
+            return self._step_back(
+                _counts(mask, t), transposed, step_kept, step_prepared, d_output, d_state
             )
-            arrays = [array.write(t, each) for array, each in zip(arrays, d_products)]
-            return t - 1, d_state, deferred, arrays
 
-        batch = kept.output.shape[1]
-        arrays = [
-            tf.TensorArray(kernel.dtype, time, element_shape=[batch, kernel.shape[1]])
-            for kernel in kernels
-        ]
-        _, d_state, deferred, arrays = tf.while_loop(
-            lambda t, *_: t >= 0,
+        d_state, deferred, d_products = over_time.to_the_beginning(
             body,
-            (tf.convert_to_tensor(steps) - 1, d_state, self._nothing_deferred(kept.heads), arrays),
-            maximum_iterations=time,
+            (d_results.state, self._nothing_deferred(kept.heads)),
+            time,
+            over_time.last_step_that_counts(mask, time),
+            arrays=lambda: [
+                tf.TensorArray(
+                    kernel.dtype, time, element_shape=[kept.output.shape[1], kernel.shape[1]]
+                )
+                for kernel in kernels
+            ],
         )
         d_state = d_state._replace(memory=deferred.before(d_state.memory, kept.memory[0]))
-        d_inputs, d_weights = self._gradients_of_products(kept, [each.stack() for each in arrays])
+        d_inputs, d_weights = self._gradients_of_products(kept, d_products)
         return d_inputs, d_weights, d_state
 
     def _gradients_of_products(
-        self, kept: Kept, d_products: list[tf.Tensor]
-    ) -> tuple[tf.Tensor, Weights]:
+        self, kept: Kept, d_products: list[Tensor]
+    ) -> tuple[Tensor, Weights]:
         """The gradients by inputs and weights, from the gradients by the kernels' products."""
         rows = [_rows(d_product) for d_product in d_products]
         d_kernels = [
-            tf.matmul(_rows(multiplied), d_product, transpose_a=True)
+            matmul(_rows(multiplied), d_product, transpose_a=True)
             for multiplied, d_product in zip([*kept.controller.layer_inputs, kept.output], rows)
         ]
-        d_biases = [tf.reduce_sum(d_product, axis=0) for d_product in rows]
+        d_biases = [ops.sum(d_product, axis=0) for d_product in rows]
         return d_products[0], Weights(d_kernels[:-1], d_biases[1:-1], d_kernels[-1], d_biases[-1])
 
     def _prepare(self, kept: Kept) -> Prepared:
@@ -258,13 +243,13 @@ class Loop:
 
     def _step_back(
         self,
-        t: tf.Tensor,
-        transposed: list[tf.Tensor],
+        counts: Tensor | None,
+        transposed: list[Tensor],
         kept: Kept,
         prepared: Prepared,
-        d_output: tf.Tensor,
+        d_output: Tensor,
         d_after: Any,
-    ) -> tuple[Any, DeferredMemoryGradient, list[tf.Tensor]]:
+    ) -> tuple[Any, DeferredMemoryGradient, list[Tensor]]:
         """One step back.
 
         Returns:
@@ -273,33 +258,21 @@ class Loop:
             gradients by the kernels' products.
         """
         *transposed_kernels, transposed_projection = transposed
-        d_before, d_projection, deferred = self._heads_back(t, kept, prepared.heads, d_after)
-        d_output += tf.matmul(d_projection, transposed_projection)
+        d_before, d_projection, deferred = self._heads_back(counts, kept, prepared.heads, d_after)
+        d_output += ops.matmul(d_projection, transposed_projection)
         d_controller_state, d_read_vectors, d_preactivations = self._controller.step_back(
             transposed_kernels,
             prepared.slopes,
             d_output,
-            self._where(t, d_after.controller_state),
+            where(counts, d_after.controller_state),
         )
         d_before = d_before._replace(
             controller_state=d_controller_state,
-            read_vectors=tf.reshape(d_read_vectors, [-1, *self._cell.state_shapes["read_vectors"]]),
+            read_vectors=ops.reshape(
+                d_read_vectors, [-1, *self._cell.state_shapes["read_vectors"]]
+            ),
         )
-        return self._where(t, d_before, d_after), deferred, [*d_preactivations, d_projection]
-
-    # Both
-
-    def _where(self, t: tf.Tensor, new: Any, old: Any = None) -> Any:
-        """A structure of tensors: `new` where the step's mask is True, elsewhere `old` or zeros."""
-        if self._mask is None:
-            return new
-        mask = self._mask[t]
-        old = tf.nest.map_structure(tf.zeros_like, new) if old is None else old
-
-        def where(new, old):
-            return tf.where(tf.reshape(mask, [-1] + [1] * (new.shape.rank - 1)), new, old)
-
-        return tf.nest.map_structure(where, new, old)
+        return where(counts, d_before, d_after), deferred, [*d_preactivations, d_projection]
 
     # What the heads do
 
@@ -307,7 +280,7 @@ class Loop:
         """The state; invalid numbers from the user are replaced as in the cell's own step."""
         return state
 
-    def _outputs(self, controller_outputs: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+    def _outputs(self, controller_outputs: Tensor, read_vectors: Tensor) -> Tensor:
         """The cell's outputs of all steps; both arguments are `(batch, time, ..)`."""
         raise NotImplementedError
 
@@ -315,7 +288,7 @@ class Loop:
         """A pending write that changes nothing."""
         raise NotImplementedError
 
-    def _write(self, state: Any, pending_write: Any) -> tf.Tensor:
+    def _write(self, state: Any, pending_write: Any) -> Tensor:
         """The memory after the pending write."""
         raise NotImplementedError
 
@@ -323,7 +296,7 @@ class Loop:
         """The arrays for what the heads keep; `array` makes one, given one sequence's shape."""
         raise NotImplementedError
 
-    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, Any]:
+    def _heads(self, projection: Tensor, state: Any) -> tuple[Any, Any, Any]:
         """The heads' part of a step.
 
         Returns:
@@ -341,8 +314,8 @@ class Loop:
         raise NotImplementedError
 
     def _heads_back(
-        self, t: tf.Tensor, kept: Kept, prepared: Any, d_after: Any
-    ) -> tuple[Any, tf.Tensor, DeferredMemoryGradient]:
+        self, counts: Tensor | None, kept: Kept, prepared: Any, d_after: Any
+    ) -> tuple[Any, Tensor, DeferredMemoryGradient]:
         """The heads' part of a step back.
 
         Returns:
@@ -353,55 +326,58 @@ class Loop:
         raise NotImplementedError
 
 
-def _release_with_graph(result: tf.Tensor) -> None:
-    """Frees the gradient of a `tf.custom_gradient` together with its graph.
+def where(counts: Tensor | None, new: Any, old: Any = None) -> Any:
+    """A structure of tensors: `new` where a step counts, elsewhere `old` or zeros.
 
-    TensorFlow registers a gradient for every trace. It would keep the gradient, and with it the
-    graph, until the process ends. `result` is one result of the function.
+    Args:
+        counts: The step's mask, `(batch,)`; None where all steps count.
+        new: The structure.
+        old: Another one like it.
     """
-    graph, name = result.graph, result.op.get_attr("_gradient_op_type").decode()
-    registry = ops.gradient_registry._registry
-    setattr(graph, name, registry[name]["type"])
-    graph_if_alive = weakref.ref(graph)
-    registry[name]["type"] = lambda *arguments: getattr(graph_if_alive(), name)(*arguments)
-    weakref.finalize(graph, registry.pop, name, None)
+    if counts is None:
+        return new
+    old = tf.nest.map_structure(ops.zeros_like, new) if old is None else old
+
+    def where(new, old):
+        return ops.where(ops.reshape(counts, [-1] + [1] * (len(new.shape) - 1)), new, old)
+
+    return tf.nest.map_structure(where, new, old)
 
 
-def _at(t: tf.Tensor, steps: Any) -> Any:
-    """One step of every tensor: `each[t]`, which would compute the slice's bounds for each anew."""
-    begin = tf.reshape(t, [1])
-    end = begin + 1
-    return tf.nest.map_structure(
-        lambda each: tf.strided_slice(each, begin, end, shrink_axis_mask=1), steps
-    )
+def _counts(mask: Tensor | None, t: Tensor) -> Tensor | None:
+    return None if mask is None else mask[t]
 
 
-def _merge_heads(vectors: tf.Tensor) -> tf.Tensor:
+def _time(steps: Tensor) -> Any:
+    """The number of steps, a tensor where it is not known before."""
+    return ops.shape(steps)[0]
+
+
+def _with_batch_size_of(memory: Tensor, sequences: Tensor) -> Tensor:
+    """The sequences, with a batch size that may be known from the memory alone.
+
+    In TensorFlow shapes must not change in a loop.
+    """
+    if not IS_TENSORFLOW:
+        return sequences
+    return tf.ensure_shape(sequences, [memory.shape[0] or sequences.shape[0], None, None])
+
+
+def _merge_heads(vectors: Tensor) -> Tensor:
     """`(.., heads, width)` as `(.., heads * width)`."""
-    *outer, heads, width = vectors.shape
-    return tf.reshape(vectors, [*tf.unstack(tf.shape(vectors))[: len(outer)], heads * width])
+    *outer, heads, width = ops.shape(vectors)
+    return ops.reshape(vectors, [*outer, heads * width])
 
 
-def _rows(tensor: tf.Tensor) -> tf.Tensor:
+def _rows(tensor: Tensor) -> Tensor:
     """The steps of all sequences, one row each."""
-    return tf.reshape(tensor, [-1, tensor.shape[-1]])
+    return ops.reshape(tensor, [-1, tensor.shape[-1]])
 
 
 def _over_steps(function: Callable[[Any], Any], kept: Kept) -> Any:
     """Applies a function, written for the tensors of one step, to all steps at once."""
-    static, dynamic = kept.output.shape, tf.shape(kept.output)
-    sizes = [static[axis] or dynamic[axis] for axis in range(2)]
-    rows = tf.nest.map_structure(lambda each: tf.reshape(each, [-1, *each.shape[2:]]), kept)
+    sizes = list(ops.shape(kept.output)[:2])
+    rows = tf.nest.map_structure(lambda each: ops.reshape(each, [-1, *each.shape[2:]]), kept)
     return tf.nest.map_structure(
-        lambda each: tf.reshape(each, [*sizes, *each.shape[1:]]), function(rows)
+        lambda each: ops.reshape(each, [*sizes, *each.shape[1:]]), function(rows)
     )
-
-
-def mask_outputs(outputs: tf.Tensor, mask: tf.Tensor, zero: bool) -> tf.Tensor:
-    """The outputs; where the mask is False, zeros or the last output before that counts."""
-    if not zero:
-        steps = tf.where(mask, tf.range(tf.shape(mask)[1]) + 1, 0)
-        last = tf.scan(tf.maximum, tf.transpose(steps))
-        mask = tf.transpose(last) > 0
-        outputs = tf.gather(outputs, tf.maximum(tf.transpose(last) - 1, 0), batch_dims=1)
-    return tf.where(mask[:, :, tf.newaxis], outputs, 0)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from ntm_keras.addressing import interpolate
 from ntm_keras.fast import analytic
-from ntm_keras.fast.loop import Kept, Loop
+from ntm_keras.fast.loop import Kept, Loop, where
+from ntm_keras.keras_compat import Tensor, add_n, matmul, ops
 from ntm_keras.mann_heads import MANNParameters, head_parameters, least_used_locations
 
 
@@ -26,9 +25,9 @@ class PendingWrite(NamedTuple):
         add_vector: a_t, `(batch, heads, memory_vector_dim)`.
     """
 
-    cleared: tf.Tensor
-    weightings: tf.Tensor
-    add_vector: tf.Tensor
+    cleared: Tensor
+    weightings: Tensor
+    add_vector: Tensor
 
 
 class KeptHeads(NamedTuple):
@@ -43,10 +42,10 @@ class KeptHeads(NamedTuple):
         content: What addressing by content keeps.
     """
 
-    previous: tf.Tensor
-    least_used: tf.Tensor
-    cleared: tf.Tensor
-    write_weightings: tf.Tensor
+    previous: Tensor
+    least_used: Tensor
+    cleared: Tensor
+    write_weightings: Tensor
     parameters: MANNParameters
     content: analytic.KeptContent
 
@@ -61,37 +60,37 @@ class MemoryGradient(NamedTuple):
         decay: See there.
     """
 
-    cleared: tf.Tensor
-    key: tf.Tensor
-    d_dot: tf.Tensor
-    decay: tf.Tensor
+    cleared: Tensor
+    key: Tensor
+    d_dot: Tensor
+    decay: Tensor
 
-    def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+    def before(self, d_memory: Tensor, memory: Tensor) -> Tensor:
         return (
-            d_memory * (1 - self.cleared[:, tf.newaxis, :])
-            + tf.add_n(analytic.outer(self.key, self.d_dot))
-            - memory * self.decay[:, tf.newaxis, :]
+            d_memory * (1 - self.cleared[:, None, :])
+            + add_n(analytic.outer(self.key, self.d_dot))
+            - memory * self.decay[:, None, :]
         )
 
 
 class MANNLoop(Loop):
     """The loop of a `MANNCell`."""
 
-    def _outputs(self, controller_outputs: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
-        return tf.concat([controller_outputs, read_vectors], axis=-1)
+    def _outputs(self, controller_outputs: Tensor, read_vectors: Tensor) -> Tensor:
+        return ops.concatenate([controller_outputs, read_vectors], axis=-1)
 
     def _no_write(self, state: Any) -> PendingWrite:
         return PendingWrite(
-            tf.zeros_like(state.usage),
-            tf.zeros_like(state.read_weightings),
-            tf.zeros_like(state.read_vectors),
+            ops.zeros_like(state.usage),
+            ops.zeros_like(state.read_weightings),
+            ops.zeros_like(state.read_vectors),
         )
 
-    def _write(self, state: Any, pending_write: PendingWrite) -> tf.Tensor:
-        added = tf.add_n(analytic.outer(pending_write.add_vector, pending_write.weightings))
-        return state.memory * (1 - pending_write.cleared[:, tf.newaxis, :]) + added
+    def _write(self, state: Any, pending_write: PendingWrite) -> Tensor:
+        added = add_n(analytic.outer(pending_write.add_vector, pending_write.weightings))
+        return state.memory * (1 - pending_write.cleared[:, None, :]) + added
 
-    def _head_arrays(self, array: Callable[..., tf.TensorArray]) -> KeptHeads:
+    def _head_arrays(self, array: Callable[..., Any]) -> KeptHeads:
         heads, size = self._cell.head_num, self._cell.memory_size
         width = self._cell.memory_vector_dim
         return KeptHeads(
@@ -105,27 +104,25 @@ class MANNLoop(Loop):
             content=analytic.KeptContent(array(size), array(heads, size), array(heads, size)),
         )
 
-    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, PendingWrite, KeptHeads]:
+    def _heads(self, projection: Tensor, state: Any) -> tuple[Any, PendingWrite, KeptHeads]:
         cell = self._cell
         parameters = head_parameters(projection, cell.head_num, cell.parameter_sizes)
         reading, content = analytic.address_by_content(
             state.memory, parameters.key, parameters.key_strength, is_bounded=False
         )
         locations = least_used_locations(state.usage, cell.head_num)
-        marks = tf.one_hot(locations, cell.memory_size, dtype=state.usage.dtype)
-        cleared, least_used = marks[:, 0], tf.reduce_sum(marks, axis=1)
-        writing = interpolate(
-            state.read_weightings, least_used[:, tf.newaxis, :], parameters.write_gate
-        )
+        marks = ops.one_hot(locations, cell.memory_size, dtype=state.usage.dtype)
+        cleared, least_used = marks[:, 0], ops.sum(marks, axis=1)
+        writing = interpolate(state.read_weightings, least_used[:, None, :], parameters.write_gate)
         added = parameters.add_vector
-        shared = tf.matmul(reading, writing, transpose_b=True)
+        shared = matmul(reading, writing, transpose_b=True)
         read_vectors = analytic.along_locations(
-            state.memory, reading * (1 - cleared[:, tf.newaxis, :])
-        ) + tf.matmul(shared, added)
+            state.memory, reading * (1 - cleared[:, None, :])
+        ) + matmul(shared, added)
         after = state._replace(
             read_vectors=read_vectors,
             read_weightings=reading,
-            usage=cell.gamma * state.usage + tf.reduce_sum(reading + writing, axis=1),
+            usage=cell.gamma * state.usage + ops.sum(reading + writing, axis=1),
         )
         kept = KeptHeads(state.read_weightings, least_used, cleared, writing, parameters, content)
         return after, PendingWrite(cleared, writing, added), kept
@@ -134,49 +131,49 @@ class MANNLoop(Loop):
         return ()
 
     def _nothing_deferred(self, kept: KeptHeads) -> MemoryGradient:
-        nothing, weightings = tf.zeros_like(kept.cleared[0]), tf.zeros_like(kept.previous[0])
+        nothing, weightings = ops.zeros_like(kept.cleared[0]), ops.zeros_like(kept.previous[0])
         width = self._cell.memory_vector_dim
-        key = tf.repeat(weightings[:, :, :1], width, axis=2)
+        key = ops.repeat(weightings[:, :, :1], width, axis=2)
         return MemoryGradient(nothing, key, weightings, nothing)
 
     def _heads_back(
-        self, t: tf.Tensor, kept: Kept, prepared: tuple, d_after: Any
-    ) -> tuple[Any, tf.Tensor, MemoryGradient]:
+        self, counts: Tensor | None, kept: Kept, prepared: tuple, d_after: Any
+    ) -> tuple[Any, Tensor, MemoryGradient]:
         kept_heads = kept.heads
         parameters = kept_heads.parameters
         reading, writing = kept_heads.content.weighting, kept_heads.write_weightings
         # A masked step adds nothing to any gradient.
-        d_read_vectors, d_reading, d_usage = self._where(
-            t, (d_after.read_vectors, d_after.read_weightings, d_after.usage)
+        d_read_vectors, d_reading, d_usage = where(
+            counts, (d_after.read_vectors, d_after.read_weightings, d_after.usage)
         )
-        d_usage = d_usage[:, tf.newaxis, :]
+        d_usage = d_usage[:, None, :]
         # dL/dM_t: the step reads M_t.
-        d_memory = d_after.memory + tf.matmul(d_read_vectors, reading, transpose_a=True)
-        d_writing, d_add = self._where(
-            t,
+        d_memory = d_after.memory + matmul(d_read_vectors, reading, transpose_a=True)
+        d_writing, d_add = where(
+            counts,
             (
                 analytic.along_width(d_memory, parameters.add_vector),
                 analytic.along_locations(d_memory, writing),
             ),
         )
         d_writing += d_usage
-        kept_rows = 1 - kept_heads.cleared[:, tf.newaxis, :]
+        kept_rows = 1 - kept_heads.cleared[:, None, :]
         d_reading += d_usage + kept_rows * analytic.along_width(kept.memory, d_read_vectors)
-        d_shared = tf.matmul(d_read_vectors, parameters.add_vector, transpose_b=True)
-        d_reading += tf.matmul(d_shared, writing)
+        d_shared = matmul(d_read_vectors, parameters.add_vector, transpose_b=True)
+        d_reading += matmul(d_shared, writing)
 
-        gate = parameters.write_gate[:, :, tf.newaxis]
-        from_least_used = kept_heads.previous - kept_heads.least_used[:, tf.newaxis, :]
+        gate = parameters.write_gate[:, :, None]
+        from_least_used = kept_heads.previous - kept_heads.least_used[:, None, :]
         d_key, d_key_strength, d_dot, decay = analytic.address_by_content_gradient(
             kept.memory, parameters.key, parameters.key_strength, kept_heads.content, d_reading
         )
-        d_gate = tf.reduce_sum(d_writing * from_least_used, axis=-1)
+        d_gate = ops.sum(d_writing * from_least_used, axis=-1)
         d_projection = _head_parameters_gradient(
             parameters,
             MANNParameters(d_key, d_add, d_gate, d_key_strength),
             self._cell.parameter_sizes,
         )
-        deferred = MemoryGradient(self._where(t, kept_heads.cleared), parameters.key, d_dot, decay)
+        deferred = MemoryGradient(where(counts, kept_heads.cleared), parameters.key, d_dot, decay)
         d_before = d_after._replace(
             read_weightings=gate * d_writing,
             usage=self._cell.gamma * d_usage[:, 0],
@@ -187,7 +184,7 @@ class MANNLoop(Loop):
 
 def _head_parameters_gradient(
     parameters: MANNParameters, d_parameters: MANNParameters, sizes: Sequence[int]
-) -> tf.Tensor:
+) -> Tensor:
     """The gradient by the projection, from the gradients by the parameters."""
     key, add_vector, gate, strength = parameters
     d_key, d_add_vector, d_gate, d_strength = d_parameters
@@ -196,9 +193,9 @@ def _head_parameters_gradient(
     parts = [
         d_key * (1 - key**2),
         d_add_vector * (1 - add_vector**2),
-        (d_gate * gate * (1 - gate))[:, :, tf.newaxis],
+        (d_gate * gate * (1 - gate))[:, :, None],
         # The slope of a softplus is 1 - exp(-softplus).
-        (d_strength * (1 - tf.exp(1 - strength)))[:, :, tf.newaxis],
+        (d_strength * (1 - ops.exp(1 - strength)))[:, :, None],
     ]
-    joined = tf.concat([part for part, size in zip(parts, sizes) if size], axis=-1)
-    return tf.reshape(joined, [-1, joined.shape[1] * joined.shape[2]])
+    joined = ops.concatenate([part for part, size in zip(parts, sizes) if size], axis=-1)
+    return ops.reshape(joined, [-1, joined.shape[1] * joined.shape[2]])

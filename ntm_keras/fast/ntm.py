@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from ntm_keras.fast import analytic
-from ntm_keras.fast.loop import Kept, Loop
+from ntm_keras.fast.loop import Kept, Loop, where
 from ntm_keras.heads import HeadParameters
+from ntm_keras.keras_compat import Tensor, add_n, ops
 
 
 class KeptHeads(NamedTuple):
@@ -23,8 +22,8 @@ class KeptHeads(NamedTuple):
         location: What addressing by location keeps; empty without it.
     """
 
-    previous_weightings: tf.Tensor
-    weightings: tf.Tensor
+    previous_weightings: Tensor
+    weightings: Tensor
     squashed: analytic.SquashedHeads
     content: analytic.KeptContent
     location: Any
@@ -40,7 +39,7 @@ class PreparedHeads(NamedTuple):
     """
 
     parameters: HeadParameters
-    slopes: tf.Tensor
+    slopes: Tensor
     sharpening_slope: Any
 
 
@@ -57,28 +56,28 @@ class MemoryGradient(NamedTuple):
         decay: See there.
     """
 
-    erase_vector: tf.Tensor
-    write_weightings: tf.Tensor
-    d_read_vectors: tf.Tensor
-    read_weightings: tf.Tensor
-    key: tf.Tensor
-    d_dot: tf.Tensor
-    decay: tf.Tensor
+    erase_vector: Tensor
+    write_weightings: Tensor
+    d_read_vectors: Tensor
+    read_weightings: Tensor
+    key: Tensor
+    d_dot: Tensor
+    decay: Tensor
 
-    def before(self, d_memory: tf.Tensor, memory: tf.Tensor) -> tf.Tensor:
+    def before(self, d_memory: Tensor, memory: Tensor) -> Tensor:
         by_reads = analytic.outer(self.d_read_vectors, self.read_weightings)
         by_addressing = analytic.outer(self.key, self.d_dot)
         return (
             analytic.erase(d_memory, analytic.outer(self.erase_vector, self.write_weightings))
-            + tf.add_n([*by_reads, *by_addressing])
-            - memory * tf.expand_dims(self.decay, 1)
+            + add_n([*by_reads, *by_addressing])
+            - memory * ops.expand_dims(self.decay, 1)
         )
 
 
 class NTMLoop(Loop):
     """The loop of an `NTMCell`."""
 
-    def __init__(self, cell: Any, mask: tf.Tensor | None = None):
+    def __init__(self, cell: Any, mask: Tensor | None = None):
         super().__init__(cell, mask)
         self._by_location = cell.addressing_mode == "content_and_location"
         self._sizes = analytic.HeadSizes(
@@ -88,16 +87,16 @@ class NTMLoop(Loop):
     def _valid_state(self, state):
         if not self._by_location:
             return state
-        return state._replace(weightings=tf.maximum(state.weightings, 0))
+        return state._replace(weightings=ops.maximum(state.weightings, 0))
 
-    def _outputs(self, controller_outputs: tf.Tensor, read_vectors: tf.Tensor) -> tf.Tensor:
+    def _outputs(self, controller_outputs: Tensor, read_vectors: Tensor) -> Tensor:
         if self._cell.output_source == "controller_and_reads":
-            controller_outputs = tf.concat([controller_outputs, read_vectors], axis=-1)
+            controller_outputs = ops.concatenate([controller_outputs, read_vectors], axis=-1)
         return self._cell.project(self._cell.output_projection, controller_outputs)
 
     def _no_write(self, state):
-        no_vectors = tf.zeros_like(
-            tf.repeat(state.read_vectors[:, :1], self._sizes.write_heads, axis=1)
+        no_vectors = ops.zeros_like(
+            ops.repeat(state.read_vectors[:, :1], self._sizes.write_heads, axis=1)
         )
         return no_vectors, no_vectors
 
@@ -108,7 +107,7 @@ class NTMLoop(Loop):
             state.memory, weightings, erase_vector, add_vector, self._cell.write_order
         )
 
-    def _head_arrays(self, array: Callable[..., tf.TensorArray]) -> KeptHeads:
+    def _head_arrays(self, array: Callable[..., Any]) -> KeptHeads:
         size, sizes = self._cell.memory_size, self._sizes
         heads = sizes.read_heads + sizes.write_heads
         by_location = (array(heads, size), array(heads, size))
@@ -124,7 +123,7 @@ class NTMLoop(Loop):
             location=analytic.KeptLocation(*by_location) if self._by_location else (),
         )
 
-    def _heads(self, projection: tf.Tensor, state: Any) -> tuple[Any, Any, KeptHeads]:
+    def _heads(self, projection: Tensor, state: Any) -> tuple[Any, Any, KeptHeads]:
         squashed = analytic.squash(projection, self._sizes)
         parameters = analytic.head_parameters(squashed, self._sizes)
         weightings, content = analytic.address_by_content(
@@ -150,22 +149,22 @@ class NTMLoop(Loop):
 
     def _nothing_deferred(self, kept: KeptHeads) -> MemoryGradient:
         sizes = self._sizes
-        weightings = tf.zeros_like(kept.weightings[0])
+        weightings = ops.zeros_like(kept.weightings[0])
         reads, writes = self._split(weightings)
-        vector = tf.repeat(weightings[:, :1, :1], sizes.memory_vector_dim, axis=2)
+        vector = ops.repeat(weightings[:, :1, :1], sizes.memory_vector_dim, axis=2)
         return MemoryGradient(
-            erase_vector=tf.repeat(vector, sizes.write_heads, axis=1),
+            erase_vector=ops.repeat(vector, sizes.write_heads, axis=1),
             write_weightings=writes,
-            d_read_vectors=tf.repeat(vector, sizes.read_heads, axis=1),
+            d_read_vectors=ops.repeat(vector, sizes.read_heads, axis=1),
             read_weightings=reads,
-            key=tf.repeat(vector, sizes.read_heads + sizes.write_heads, axis=1),
+            key=ops.repeat(vector, sizes.read_heads + sizes.write_heads, axis=1),
             d_dot=weightings,
             decay=weightings[:, 0],
         )
 
     def _heads_back(
-        self, t: tf.Tensor, kept: Kept, prepared: PreparedHeads, d_after: Any
-    ) -> tuple[Any, tf.Tensor, MemoryGradient]:
+        self, counts: Tensor | None, kept: Kept, prepared: PreparedHeads, d_after: Any
+    ) -> tuple[Any, Tensor, MemoryGradient]:
         parameters, kept_heads = prepared.parameters, kept.heads
         reads, writes = self._split(kept_heads.weightings)
         by_write = analytic.write_gradient(
@@ -177,9 +176,9 @@ class NTMLoop(Loop):
             d_after.memory,
         )
         # A masked step adds nothing to any gradient.
-        d_write_weightings, d_erase, d_add = self._where(t, by_write)
-        d_read_vectors, d_weightings = self._where(t, (d_after.read_vectors, d_after.weightings))
-        d_weightings += tf.concat(
+        d_write_weightings, d_erase, d_add = where(counts, by_write)
+        d_read_vectors, d_weightings = where(counts, (d_after.read_vectors, d_after.weightings))
+        d_weightings += ops.concatenate(
             [analytic.along_width(kept.memory, d_read_vectors), d_write_weightings], axis=1
         )
         d_addressing, d_previous, d_dot, decay = self._address_back(
@@ -191,7 +190,7 @@ class NTMLoop(Loop):
             d_addressing._replace(erase_vector=d_erase, add_vector=d_add),
         )
         deferred = MemoryGradient(
-            erase_vector=self._where(t, parameters.erase_vector),
+            erase_vector=where(counts, parameters.erase_vector),
             write_weightings=writes,
             d_read_vectors=d_read_vectors,
             read_weightings=reads,
@@ -203,16 +202,16 @@ class NTMLoop(Loop):
 
     def _address_back(
         self,
-        memory: tf.Tensor,
+        memory: Tensor,
         kept: KeptHeads,
         prepared: PreparedHeads,
-        d_weightings: tf.Tensor,
-    ) -> tuple[HeadParameters, tf.Tensor, tf.Tensor, tf.Tensor]:
+        d_weightings: Tensor,
+    ) -> tuple[HeadParameters, Tensor, Tensor, Tensor]:
         """The gradients by the addressing parameters and by w_{t-1}, and the two factors of the
         gradient by the memory."""
         parameters = prepared.parameters
-        d_content, d_previous = d_weightings, tf.zeros_like(d_weightings)
-        d_location = [tf.zeros_like(each) for each in parameters[2:5]]
+        d_content, d_previous = d_weightings, ops.zeros_like(d_weightings)
+        d_location = [ops.zeros_like(each) for each in parameters[2:5]]
         if self._by_location:
             d_content, d_previous, *d_location = analytic.address_by_location_gradient(
                 kept.content.weighting,
@@ -235,6 +234,6 @@ class NTMLoop(Loop):
         )
         return d_parameters, d_previous, d_dot, decay
 
-    def _split(self, weightings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _split(self, weightings: Tensor) -> tuple[Tensor, Tensor]:
         """The weightings of the read heads and of the write heads."""
-        return tf.split(weightings, [self._sizes.read_heads, self._sizes.write_heads], axis=1)
+        return ops.split(weightings, [self._sizes.read_heads], axis=1)
