@@ -106,7 +106,7 @@ def _obstacle(layer: Any) -> str | None:
     if IS_KERAS_2:
         return "Under Keras 2 no layer has a fast loop"
     if not IS_TENSORFLOW:
-        return "Only on TensorFlow has a layer a fast loop"
+        return "It works only on TensorFlow"
     if layer.unroll:
         return "It is unrolled"
     if not layer.has_fast_loop:

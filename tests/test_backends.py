@@ -12,7 +12,9 @@ from ntm_keras import (
     MANN,
     NTM,
     BitCrossentropy,
+    MemoryLayer,
     NoisyModel,
+    NTMCell,
     WrongBitsPerSequence,
     trace_model,
     with_memory_size,
@@ -30,10 +32,26 @@ BACKEND = keras.backend.backend()
 # On TensorFlow the tests of each module show the same.
 pytestmark = [pytest.mark.slow] if BACKEND == "tensorflow" else []
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
-SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4, "return_sequences": True}
+SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4}
+HEADS = {"read_head_num": 2, "write_head_num": 2}
+SEQUENCES = {"return_sequences": True}
+
+
+@keras.utils.register_keras_serializable("tests")
+class OwnCell(NTMCell):
+    """A cell of a user's, which has no fast loop."""
+
+
+def make_own(dtype="float32", **options):
+    return MemoryLayer(OwnCell(**SIZES, **HEADS, dtype=dtype), dtype=dtype, **SEQUENCES, **options)
+
+
 MACHINES = {
-    "NTM": lambda **options: NTM(**SIZES, read_head_num=2, write_head_num=2, **options),
-    "MANN": lambda **options: MANN(**SIZES, head_num=2, learned_key_strength=True, **options),
+    "NTM": lambda **options: NTM(**SIZES, **HEADS, **SEQUENCES, **options),
+    "MANN": lambda **options: MANN(
+        **SIZES, head_num=2, learned_key_strength=True, **SEQUENCES, **options
+    ),
+    "own": make_own,
 }
 
 
@@ -53,7 +71,7 @@ def model_of(layer, is_masked=False):
     return keras.Model(sequences, keras.layers.Dense(2)(layer(before)))
 
 
-def loss_and_gradients(layer, inputs):
+def loss_and_gradients(layer, inputs, mask):
     """Two functions of values of a layer's trained weights: a sum of squares, and its gradients."""
     weights = layer.trainable_variables
     if BACKEND == "jax":
@@ -62,15 +80,15 @@ def loss_and_gradients(layer, inputs):
         others = [weight.value for weight in layer.non_trainable_variables]
 
         def loss(values):
-            outputs, _ = layer.stateless_call(values, others, inputs)
+            outputs, _ = layer.stateless_call(values, others, inputs, mask=mask)
             return keras.ops.sum(outputs**2)
 
-        return jax.jit(loss), jax.jit(jax.grad(loss))
+        return jax.jit(loss), jax.jit(jax.grad(jax.jit(loss)))
 
     def loss(values):
         for weight, value in zip(weights, values, strict=True):
             weight.assign(value)
-        return keras.ops.sum(layer(inputs) ** 2)
+        return keras.ops.sum(layer(inputs, mask=mask) ** 2)
 
     def gradients(values):
         if BACKEND == "torch":
@@ -85,14 +103,17 @@ def loss_and_gradients(layer, inputs):
     return loss, gradients
 
 
-def test_gradients_equal_finite_differences(make, inputs, random):
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_gradients_equal_finite_differences(make, inputs, random, is_masked):
     # Keras computes in single precision on other backends.
     dtype, distance, tolerance = (
         ("float64", 1e-6, 1e-5) if BACKEND == "tensorflow" else ("float32", 1e-3, 2e-2)
     )
     layer, inputs = make(dtype=dtype), keras.ops.convert_to_tensor(inputs, dtype)
     layer.build(inputs.shape)
-    loss, gradients = loss_and_gradients(layer, inputs)
+    mask = np.array([[True] * 5, [True, False, True, False, False], [False] * 5])
+    mask = keras.ops.convert_to_tensor(mask) if is_masked else None
+    loss, gradients = loss_and_gradients(layer, inputs, mask)
     starts = [to_numpy(weight).copy() for weight in layer.trainable_variables]
     towards = [random.normal(size=start.shape).astype(dtype) for start in starts]
     towards = [each / np.linalg.norm(each) for each in towards]
@@ -144,6 +165,11 @@ def test_a_layer_that_goes_backwards_does_so_among_masked_steps_too(make, inputs
     masked = to_numpy(layer(inputs, mask=keras.ops.convert_to_tensor(mask)))
     alone = to_numpy(layer(inputs[:, :3]))
     np.testing.assert_allclose(masked[:, 2:], alone, atol=1e-6)
+
+
+def test_the_layers_that_are_trained_most_have_a_fast_loop():
+    loops = [MACHINES[name]().has_fast_loop for name in ("NTM", "MANN", "own")]
+    assert loops == [BACKEND != "torch", BACKEND != "torch", False]
 
 
 def test_masked_outputs_may_be_zeros(make, inputs):
