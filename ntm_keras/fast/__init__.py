@@ -46,9 +46,9 @@ def loop_for(cell: Any) -> type[Loop] | None:
 
     Returns:
         A subclass of `Loop`, or None: under Keras 2, whose RNN layer does not allow another loop;
-        on another backend than TensorFlow and JAX; in half precision; for a class without a loop; for a
-        cell with an activity regularizer or a replaced method; and for a controller or a projection
-        that `controller.is_known` does not know.
+        on a backend without fast loops; in half precision; for a class without a loop; for a cell
+        with an activity regularizer or a replaced method; and for a controller or a projection that
+        `controller.is_known` does not know.
     """
     declared = vars(type(cell)).get("fast_loop")
     if IS_KERAS_2 or not _HAS_LOOPS or declared is None or controller.has_replaced_method(cell):
