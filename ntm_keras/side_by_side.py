@@ -23,9 +23,9 @@ class SideBySide(keras.layers.Wrapper):
     warning. To evaluate or to save, make another model with `layer` itself: it shares the weights.
 
     Args:
-        layer: An `NTM` or a `MANN` that is not stateful and has a fast loop: under Keras 3, in
-            single or double precision, not unrolled, with a named controller (or a cell exactly
-            like one). It has no activity regularizer.
+        layer: An `NTM` or a `MANN` that is not stateful and has a fast loop: under Keras 3 on
+            TensorFlow, in single or double precision, not unrolled, with a named controller (or a
+            cell exactly like one). It has no activity regularizer.
         parts: How many parts to split a batch into; fewer if it has fewer sequences.
         **kwargs: Keras's own, such as `name`.
 
@@ -106,7 +106,7 @@ def _obstacle(layer: Any) -> str | None:
     if IS_KERAS_2:
         return "Under Keras 2 no layer has a fast loop"
     if not IS_TENSORFLOW:
-        return "It works only on TensorFlow"
+        return "`SideBySide` works only on TensorFlow"
     if layer.unroll:
         return "It is unrolled"
     if not layer.has_fast_loop:

@@ -83,6 +83,7 @@ def loss_and_gradients(layer, inputs, mask):
             outputs, _ = layer.stateless_call(values, others, inputs, mask=mask)
             return keras.ops.sum(outputs**2)
 
+        # The inner jit: a gradient of one's own must not hold on to what belongs to a jit.
         return jax.jit(loss), jax.jit(jax.grad(jax.jit(loss)))
 
     def loss(values):
@@ -167,7 +168,7 @@ def test_a_layer_that_goes_backwards_does_so_among_masked_steps_too(make, inputs
     np.testing.assert_allclose(masked[:, 2:], alone, atol=1e-6)
 
 
-def test_the_layers_that_are_trained_most_have_a_fast_loop():
+def test_ntm_and_mann_have_a_fast_loop_where_keras_runs_on_tensorflow_or_jax():
     loops = [MACHINES[name]().has_fast_loop for name in ("NTM", "MANN", "own")]
     assert loops == [BACKEND != "torch", BACKEND != "torch", False]
 

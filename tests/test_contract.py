@@ -83,11 +83,8 @@ def make(request):
     return Make(request.param)
 
 
-# The layers, of which Keras 2 makes only one where tests take long.
-each_layer = pytest.mark.parametrize(
-    "name",
-    [row for row in rows("NTM", *([] if IS_KERAS_2 else ["MANN"])) if row.values[0] in MACHINES],
-)
+# Each layer; under Keras 2 only one, for tests that take long.
+each_layer = pytest.mark.parametrize("name", ["NTM"] if IS_KERAS_2 else MACHINES)
 
 # For tests that take long: the layer of one machine and the cell of the other.
 costly = pytest.mark.parametrize(

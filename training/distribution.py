@@ -54,7 +54,7 @@ def _strategy_of_tensorflow(name: str) -> tuple[tf.distribute.Strategy, int]:
 
 @functools.cache
 def _mirrored() -> tf.distribute.Strategy:
-    """One for all runs of a process: TensorFlow mixes up the sums of two."""
+    """One for all runs of a process: where there are two, TensorFlow confuses their gradients."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 

@@ -9,7 +9,7 @@ results of all operations of all steps. This loop has its own gradient:
 * Backward quantities that depend only on kept values are computed for all steps at once.
 * A step's write is deferred until the next step begins, so that the memory changes in place. The
   memory's gradient is deferred in the same way.
-* The loop ends with the last step for which the mask is True.
+* On TensorFlow the loop ends with the last step for which the mask is True.
 
 This file has what all machines share: the loops over the steps. The controller is in controller.py,
 the heads are in ntm.py and mann.py, analytic.py has the parts of a step, and over_time.py what

@@ -128,7 +128,7 @@ def to_the_end(
 def to_the_beginning(
     body: Callable[..., tuple], first: tuple, time: Any, end: Any, arrays: Callable[[], Any]
 ) -> tuple:
-    """Like `to_the_end`, from the last step that counts back to 0."""
+    """Like `to_the_end`, from the last step that has to run, or a later one, back to 0."""
     if not IS_TENSORFLOW:
         return _scan_in_jax(body, first, time, reverse=True)
 
