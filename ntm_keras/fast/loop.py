@@ -139,7 +139,7 @@ class Loop:
             body,
             (state, self._no_write(state)),
             time,
-            over_time.last_step_that_counts(mask, time),
+            mask,
             arrays=lambda: self._arrays(inputs, weights, time),
         )
         state = state._replace(memory=self._write(state, pending_write))
@@ -213,7 +213,7 @@ class Loop:
             body,
             (d_results.state, self._nothing_deferred(kept.heads)),
             time,
-            over_time.last_step_that_counts(mask, time),
+            mask,
             arrays=lambda: [
                 tf.TensorArray(
                     kernel.dtype, time, element_shape=[kept.output.shape[1], kernel.shape[1]]

@@ -84,7 +84,7 @@ def _release_with_graph(result: tf.Tensor) -> None:
     weakref.finalize(graph, registry.pop, name, None)
 
 
-def last_step_that_counts(mask: Tensor | None, time: Any) -> Any:
+def _steps_that_count(mask: Tensor | None, time: Any) -> Any:
     """The number of steps up to the last one that is not masked; `mask` is `(time, batch)`."""
     if mask is None:
         return time
@@ -93,7 +93,11 @@ def last_step_that_counts(mask: Tensor | None, time: Any) -> Any:
 
 
 def to_the_end(
-    body: Callable[..., tuple], first: tuple, time: Any, end: Any, arrays: Callable[[], Any]
+    body: Callable[..., tuple],
+    first: tuple,
+    time: Any,
+    mask: Tensor | None,
+    arrays: Callable[[], Any],
 ) -> tuple:
     """Runs the steps from 0 on.
 
@@ -102,7 +106,7 @@ def to_the_end(
             last, what it keeps.
         first: What the first step is given.
         time: The number of all steps.
-        end: The number of steps that have to run; those after it may.
+        mask: `(time, batch)`; TensorFlow leaves out the steps after the last one that counts.
         arrays: Makes TensorFlow's arrays for what the steps keep.
 
     Returns:
@@ -110,6 +114,8 @@ def to_the_end(
     """
     if not IS_TENSORFLOW:
         return _scan_in_jax(body, first, time, reverse=False)
+
+    end = _steps_that_count(mask, time)
 
     def one_step(t, *passed_on_and_arrays):
         *passed_on, arrays = passed_on_and_arrays
@@ -126,9 +132,13 @@ def to_the_end(
 
 
 def to_the_beginning(
-    body: Callable[..., tuple], first: tuple, time: Any, end: Any, arrays: Callable[[], Any]
+    body: Callable[..., tuple],
+    first: tuple,
+    time: Any,
+    mask: Tensor | None,
+    arrays: Callable[[], Any],
 ) -> tuple:
-    """Like `to_the_end`, from the last step that has to run, or a later one, back to 0."""
+    """Like `to_the_end`, but back to step 0; on TensorFlow from the last step that counts."""
     if not IS_TENSORFLOW:
         return _scan_in_jax(body, first, time, reverse=True)
 
@@ -142,7 +152,7 @@ def to_the_beginning(
     _, *passed_on, arrays = tf.while_loop(
         lambda t, *_: t >= 0,
         one_step,
-        (tf.convert_to_tensor(end) - 1, *first, arrays()),
+        (tf.convert_to_tensor(_steps_that_count(mask, time)) - 1, *first, arrays()),
         maximum_iterations=time,
     )
     return *passed_on, tf.nest.map_structure(lambda array: array.stack(), arrays)
