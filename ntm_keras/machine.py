@@ -6,6 +6,7 @@ or from one of these two, and put the cell in a `MemoryLayer`.
 
 from __future__ import annotations
 
+import collections
 import functools
 import inspect
 import math
@@ -136,6 +137,16 @@ class MemoryCell(AbstractRNNCell):
         self.controller = controllers.make_controller(
             controller, self.rnn_size, self.controller_layers, self.dtype_policy
         )
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute; those of the constructor's arguments only once.
+
+        Weights and a saved file depend on them.
+        """
+        made: Any = type(self)
+        if name in _argument_names(made) and name in _attributes(self):
+            raise AttributeError(_is_fixed(name, made))
+        super().__setattr__(name, value)
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -513,7 +524,7 @@ class MemoryLayer(keras.layers.RNN):
 
     def __getattr__(self, name: str) -> Any:
         """Makes the cell's arguments attributes of the layer too, like `LSTM.units`."""
-        cell = _cell_of(self)
+        cell = _attributes(self).get("cell")
         if cell is not None and name in _argument_names(cell.__class__):
             return getattr(cell, name)
         if hasattr(super(), "__getattr__"):  # PyTorch's, which finds the parts of a layer.
@@ -528,10 +539,10 @@ class MemoryLayer(keras.layers.RNN):
                     "The cell of a layer can be replaced only before the layer is built. Make a new"
                     f" layer: `MemoryLayer(cell)`. Received: cell={value!r}"
                 )
-        cell = _cell_of(self)
+        cell = _attributes(self).get("cell")
         is_own = name in vars(self) or hasattr(type(self), name)
         if cell is not None and not is_own and name in _argument_names(cell.__class__):
-            raise AttributeError(f"{name!r} is an attribute of the cell: set it on `layer.cell`.")
+            raise AttributeError(_is_fixed(name, type(self)))
         super().__setattr__(name, value)
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -625,10 +636,14 @@ class MemoryLayer(keras.layers.RNN):
         return config
 
 
-def _cell_of(layer: Any) -> Any:
-    """The layer's cell, None before it has one; PyTorch keeps it in a dict of its own."""
-    attributes = vars(layer)
-    return attributes.get("cell", attributes.get("_modules", {}).get("cell"))
+def _attributes(layer: Any) -> Mapping[str, Any]:
+    """What was set on a layer; PyTorch keeps the parts of a layer in a dict of its own."""
+    return collections.ChainMap(vars(layer), vars(layer).get("_modules", {}))
+
+
+def _is_fixed(name: str, made: type) -> str:
+    """The error for an argument that was set after the constructor."""
+    return f"{name!r} is fixed by the constructor: make another `{made.__name__}({name}=..)`."
 
 
 def _check_sequences(sequences: Any) -> None:

@@ -142,6 +142,7 @@ class MANNCell(MemoryCell):
     """
 
     State = MANNState
+    # fast/mann.py has the methods below once more: a change here is a change there.
     fast_loop = "mann"
 
     def __init__(

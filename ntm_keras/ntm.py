@@ -153,6 +153,7 @@ class NTMCell(MemoryCell):
     """
 
     State = NTMState
+    # fast/ntm.py has the methods below once more: a change here is a change there.
     fast_loop = "ntm"
 
     def __init__(

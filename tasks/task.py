@@ -61,7 +61,7 @@ class Task:
     small_size: ClassVar[str]
 
     def __post_init__(self):
-        _check_is_complete(type(self))
+        check_is_complete(type(self))
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
         if self.longest_time > LARGEST:
@@ -346,8 +346,12 @@ class Task:
         """Pads every sequence with zeros to `time` steps."""
         import tensorflow as tf
 
+        self._check_drawn(sequences)
+
         def pad(tensor):
             after = time - tf.shape(tensor)[1]
+            too_long = f"{type(self).__name__}.generate gave more steps than `longest_time`"
+            tf.debugging.assert_non_negative(after, too_long)
             paddings = [[0, 0], [0, after]] + [[0, 0]] * (tensor.shape.rank - 2)
             static_time = time if isinstance(time, int) else None
             return tf.ensure_shape(
@@ -357,8 +361,22 @@ class Task:
         inputs, targets, mask = sequences
         return pad(inputs), pad(targets), pad(mask)
 
+    def _check_drawn(self, sequences: Any) -> None:
+        """Refuses what `generate` returned if it is not three tensors of the right kinds."""
+        wanted: tuple[list[int], ...] = [self.input_width], [self.output_width], []
+        is_right = len(sequences) == len(wanted) and all(
+            tensor.dtype == "float32" and tensor.shape[2:].as_list() == channels
+            for tensor, channels in zip(sequences, wanted)
+        )
+        if not is_right:
+            raise TypeError(
+                f"{type(self).__name__}.generate must return inputs, targets and a mask, float32"
+                f" tensors of shapes (batch, time, {self.input_width}),"
+                f" (batch, time, {self.output_width}) and (batch, time). Received: {sequences}"
+            )
 
-def _check_is_complete(task_class: type[Task]) -> None:
+
+def check_is_complete(task_class: type[Task]) -> None:
     """Raises a TypeError if a class lacks what a task needs, or has a field that is not a limit."""
     names = ["input_width", "output_width", "largest_size", "steps_of", "vectors_to_remember"]
     names += ["default_eval_sizes", "small_size", "parse_size", "draw_sizes", "generate"]

@@ -225,6 +225,13 @@ def test_a_measure_with_the_name_of_another_result_is_refused(tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_task_that_is_solved_by_a_measure_that_it_does_not_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Copy, "solved_measure", "accuracy")
+    with pytest.raises(BadInput, match="Copy.solved_measure must be .* Received: 'accuracy'"):
+        train(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_says_what_its_data_is(other_run):
     printed = other_run("omniglot").printed
     assert re.search(r"^training: 12 characters of \w+, \w+\n", printed, re.MULTILINE)

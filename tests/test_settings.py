@@ -61,12 +61,11 @@ def test_a_wrong_setting_is_refused_by_name(wrong, said):
         Settings(**wrong)
 
 
-def test_a_task_with_a_limit_of_the_name_of_a_setting_is_refused():
-    @dataclasses.dataclass(frozen=True)
-    class Clash(Copy):
-        steps: int = limit(5, "Steps.")
-
-    with pytest.raises(BadInput, match="not have the name of a setting. Received: steps in Clash"):
+@pytest.mark.parametrize("name", ["steps", "logdir"])
+def test_a_task_with_a_limit_of_the_name_of_another_flag_is_refused(name):
+    limits = {name: limit(5, "Steps."), "__annotations__": {name: int}}
+    Clash = dataclasses.dataclass(frozen=True)(type("Clash", (Copy,), limits))
+    with pytest.raises(BadInput, match=f"name of another flag. Received: {name} in Clash"):
         Settings(task=Clash())
 
 

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from tasks import TASKS, task_class
+from tasks.copy import Copy
 from tasks.task import Task, limit
 from training import models
 
@@ -68,6 +69,39 @@ def test_a_field_of_a_task_that_is_no_limit_is_refused_by_name():
 
     with pytest.raises(TypeError, match="OddTask.extra must be made by `limit`.* extra=4"):
         OddTask()
+
+
+def changed(**methods):
+    """The copy task with other methods."""
+    return dataclasses.dataclass(frozen=True)(type("OddTask", (Copy,), methods))(max_length=4)
+
+
+def without_mask(task, sizes, seed):
+    return Copy.generate(task, sizes, seed)[:2]
+
+
+def with_a_mask_of_booleans(task, sizes, seed):
+    inputs, targets, mask = Copy.generate(task, sizes, seed)
+    return inputs, targets, mask > 0
+
+
+def with_its_targets_twice(task, sizes, seed):
+    inputs, targets, mask = Copy.generate(task, sizes, seed)
+    return inputs, tf.concat([targets, targets], axis=-1), mask
+
+
+@pytest.mark.parametrize(
+    "generate", [without_mask, with_a_mask_of_booleans, with_its_targets_twice]
+)
+def test_a_task_that_draws_other_than_its_tensors_is_refused_by_name(generate):
+    with pytest.raises(TypeError, match=r"OddTask.generate must return .*\(batch, time, 8\)"):
+        changed(generate=generate).training(2, seed=0)
+
+
+def test_sequences_that_are_longer_than_the_longest_are_refused_by_name():
+    task = changed(steps_of=lambda task, size: 2 * size)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="OddTask.generate gave more steps"):
+        numbers(task.training(64, seed=0, mix_lengths=True), 1)
 
 
 def numbers(dataset, count):
@@ -206,8 +240,10 @@ def test_a_field_of_text_is_a_string():
 
 def test_tasks_know_when_they_are_solved():
     wrong, cost = "wrong_bits_per_sequence", "cost_bits_per_sequence"
-    tasks = {name: task_class(name) for name in TASKS}
-    assert {name: (task.solved_measure, task.solved_below) for name, task in tasks.items()} == {
+    found = {
+        name: (task_class(name).solved_measure, task_class(name).solved_below) for name in TASKS
+    }
+    expected = {
         "copy": (wrong, 0.01),
         "repeat_copy": (wrong, 0.1),
         "associative_recall": (wrong, 0.01),
@@ -215,6 +251,13 @@ def test_tasks_know_when_they_are_solved():
         "priority_sort": (cost, 18),
         "omniglot": ("later_error", 0.08),
     }
+    assert found == {**found, **expected}
+
+
+@EVERY_TASK
+def test_a_task_is_solved_by_one_of_its_measures(name, make):
+    task = make(name)
+    assert task.solved_measure in [measure.name for measure in task.measures()]
 
 
 @EVERY_TASK

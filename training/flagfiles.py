@@ -16,10 +16,7 @@ from absl import flags
 
 from tasks import TASKS, task_class
 from training.errors import BadInput
-from training.settings import RUN, TASK, Settings
-
-# Flags that say where and what to run. They are not settings.
-OF_ONE_COMMAND = ("mode", "logdir", "overwrite", "output", "best")
+from training.settings import OF_ONE_COMMAND, RUN, TASK, Settings, check_limits
 
 
 class _PathParser(flags.ArgumentParser):
@@ -57,8 +54,10 @@ def define(task_name: str | None) -> flags.FlagValues:
     )
     for field in dataclasses.fields(Settings):
         _define_field(field, field.metadata["group"], values)
-    for field in limits_of(task_name) if task_name else ():
-        _define_field(field, TASK, values)
+    if task_name:
+        check_limits(task_class(task_name))
+        for field in limits_of(task_name):
+            _define_field(field, TASK, values)
     return values
 
 

@@ -99,12 +99,20 @@ def _check_can_run(settings: Settings) -> None:
 
 
 def _check_measures(settings: Settings) -> None:
-    for measure in settings.made_task.measures():
-        if measure.name in report.NO_MEASURES:
+    """Refuses a task of a user's whose measures a run could not report."""
+    task = settings.made_task
+    names = [measure.name for measure in task.measures()]
+    for name in names:
+        if name in report.NO_MEASURES:
             raise BadInput(
                 "a task's measure must not have the name of another result. Received: a measure of"
-                f" {settings.task_name} named {measure.name!r}"
+                f" {settings.task_name} named {name!r}"
             )
+    if task.solved_measure not in names:
+        raise BadInput(
+            f"{type(task).__name__}.solved_measure must be the name of one of its measures,"
+            f" {names}. Received: {task.solved_measure!r}"
+        )
 
 
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:

@@ -33,6 +33,9 @@ GROUPS = RUN, TRAINING, MACHINE, NTM, MANN, LSTM, TASK, EVALUATION = (
     "Evaluation",
 )
 
+# Flags that say where and what to run. They are not settings.
+OF_ONE_COMMAND = ("mode", "logdir", "overwrite", "output", "best")
+
 _ABOVE_0 = "a finite number above 0", lambda value: value > 0
 _AT_LEAST_0 = "a finite number, 0 or above", lambda value: value >= 0
 _MANY = 10**9
@@ -290,21 +293,11 @@ class Settings:
                 if not (field.name == "task" and isinstance(value, Task)):
                     object.__setattr__(self, field.name, checked(field, value))
             self._check_together()
-            self._check_limits()
+            check_limits(type(self.made_task))
             name_of(self.made_task)
             self.sizes()
         except ValueError as error:
             raise BadInput(str(error)) from error
-
-    def _check_limits(self) -> None:
-        """Refuses a task with a limit that would be a second flag of the same name."""
-        own = {field.name for field in dataclasses.fields(self)}
-        both = [field.name for field in dataclasses.fields(self.made_task) if field.name in own]
-        if both:
-            raise ValueError(
-                "a limit of a task must not have the name of a setting."
-                f" Received: {', '.join(both)} in {type(self.made_task).__name__}"
-            )
 
     def _check_together(self) -> None:
         """Refuses settings that do not fit each other."""
@@ -422,3 +415,18 @@ def names_of_groups(*groups: str) -> list[str]:
     """The names of the settings in these groups."""
     fields = dataclasses.fields(Settings)
     return [field.name for field in fields if field.metadata["group"] in groups]
+
+
+def check_limits(of: type[Task]) -> None:
+    """Refuses a class of tasks with a limit that would be a second flag of the same name.
+
+    Raises:
+        BadInput: There is such a limit.
+    """
+    taken = {*OF_ONE_COMMAND, *(field.name for field in dataclasses.fields(Settings))}
+    both = [field.name for field in dataclasses.fields(of) if field.name in taken]
+    if both:
+        raise BadInput(
+            "a limit of a task must not have the name of another flag."
+            f" Received: {', '.join(both)} in {of.__name__}"
+        )
