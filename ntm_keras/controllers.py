@@ -312,7 +312,16 @@ def run_controller(
 
 def reset_dropout(cell: Any) -> None:
     """Makes a cell draw new dropout masks. Keras's RNN layers do this only for their own cell."""
-    for inner in getattr(cell, "cells", [cell]):
-        if hasattr(inner, "reset_dropout_mask"):
-            inner.reset_dropout_mask()
-            inner.reset_recurrent_dropout_mask()
+    for inner in _with_masks(cell):
+        inner.reset_dropout_mask()
+        inner.reset_recurrent_dropout_mask()
+
+
+def has_dropout(cell: Any) -> bool:
+    """Whether a cell keeps dropout masks for a whole sequence."""
+    return any(inner.dropout or inner.recurrent_dropout for inner in _with_masks(cell))
+
+
+def _with_masks(cell: Any) -> list[Any]:
+    cells = getattr(cell, "cells", [cell])
+    return [inner for inner in cells if hasattr(inner, "reset_dropout_mask")]

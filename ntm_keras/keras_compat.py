@@ -106,7 +106,19 @@ def dtype_name(dtype: Any) -> str:
 def static_shape(tensor: Tensor) -> tf.TensorShape:
     """The shape of a tensor of any backend, as far as it is known."""
     shape = tensor.shape
-    return shape if isinstance(shape, tf.TensorShape) else tf.TensorShape(tuple(shape))
+    return shape if isinstance(shape, tf.TensorShape) else tf.TensorShape(map(known_size, shape))
+
+
+def known_size(size: Any) -> int | None:
+    """A number in a shape, or None if it is not known: where JAX exports it is a symbol."""
+    return int(size) if isinstance(size, (int, np.integer)) else None
+
+
+def for_each(row: Tensor, batch_size: Any) -> Tensor:
+    """A row, `(1, size)`, for each sequence of a batch: `(batch_size, size)`."""
+    rows = ops.broadcast_to(row, [batch_size, row.shape[1]])
+    # PyTorch's rows share their memory: a stateful layer could not write into them.
+    return ops.copy(rows) if keras.backend.backend() == "torch" else rows
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

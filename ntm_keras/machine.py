@@ -6,7 +6,6 @@ or from one of these two, and put the cell in a `MemoryLayer`.
 
 from __future__ import annotations
 
-import collections
 import functools
 import inspect
 import math
@@ -24,7 +23,9 @@ from ntm_keras.keras_compat import (
     AbstractRNNCell,
     Tensor,
     dtype_name,
+    for_each,
     keras,
+    known_size,
     masked_loop,
     name_scope,
     ops,
@@ -137,16 +138,6 @@ class MemoryCell(AbstractRNNCell):
         self.controller = controllers.make_controller(
             controller, self.rnn_size, self.controller_layers, self.dtype_policy
         )
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Sets an attribute; those of the constructor's arguments only once.
-
-        Weights and a saved file depend on them.
-        """
-        made: Any = type(self)
-        if name in _argument_names(made) and name in _attributes(self):
-            raise AttributeError(_is_fixed(name, made))
-        super().__setattr__(name, value)
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -301,7 +292,7 @@ class MemoryCell(AbstractRNNCell):
         controllers.reset_dropout(self.controller)
         subject = f"What `{type(self).__name__}.initial_state` returns, without a batch axis"
         return [
-            ops.broadcast_to(ops.cast(ops.reshape(tensor, [1, size]), dtype), [batch_size, size])
+            for_each(ops.cast(ops.reshape(tensor, [1, size]), dtype), batch_size)
             for tensor, size in zip(
                 self._tensors(self.initial_state(dtype), subject, []), self.state_size, strict=True
             )
@@ -524,7 +515,7 @@ class MemoryLayer(keras.layers.RNN):
 
     def __getattr__(self, name: str) -> Any:
         """Makes the cell's arguments attributes of the layer too, like `LSTM.units`."""
-        cell = _attributes(self).get("cell")
+        cell = _cell_of(self)
         if cell is not None and name in _argument_names(cell.__class__):
             return getattr(cell, name)
         if hasattr(super(), "__getattr__"):  # PyTorch's, which finds the parts of a layer.
@@ -539,10 +530,10 @@ class MemoryLayer(keras.layers.RNN):
                     "The cell of a layer can be replaced only before the layer is built. Make a new"
                     f" layer: `MemoryLayer(cell)`. Received: cell={value!r}"
                 )
-        cell = _attributes(self).get("cell")
+        cell = _cell_of(self)
         is_own = name in vars(self) or hasattr(type(self), name)
         if cell is not None and not is_own and name in _argument_names(cell.__class__):
-            raise AttributeError(_is_fixed(name, type(self)))
+            raise AttributeError(f"{name!r} is an argument of the layer's cell: make another cell.")
         super().__setattr__(name, value)
 
     def build(self, sequences_shape, initial_state_shape=None):
@@ -606,6 +597,9 @@ class MemoryLayer(keras.layers.RNN):
         if loop is not None:
             outputs, states = fast.run(loop, self, sequences, initial_state, mask)
             return outputs[:, -1], outputs, states
+        if training and controllers.has_dropout(self.cell.controller):
+            # Draws the masks of this call. Drawn in JAX's loop, they would be those of every call.
+            self.cell.run_controller(sequences[:, 0], self.cell.unpack_state(initial_state))
         if mask is not None and LOOP_NEEDS_OUTPUT_AS_FIRST_STATE:
             return self._masked_loop(sequences, initial_state, mask, training)
         return super().inner_loop(sequences, initial_state, mask=mask, training=training)
@@ -636,14 +630,10 @@ class MemoryLayer(keras.layers.RNN):
         return config
 
 
-def _attributes(layer: Any) -> Mapping[str, Any]:
-    """What was set on a layer; PyTorch keeps the parts of a layer in a dict of its own."""
-    return collections.ChainMap(vars(layer), vars(layer).get("_modules", {}))
-
-
-def _is_fixed(name: str, made: type) -> str:
-    """The error for an argument that was set after the constructor."""
-    return f"{name!r} is fixed by the constructor: make another `{made.__name__}({name}=..)`."
+def _cell_of(layer: Any) -> Any:
+    """The layer's cell, None before it has one; PyTorch keeps it in a dict of its own."""
+    attributes = vars(layer)
+    return attributes.get("cell", attributes.get("_modules", {}).get("cell"))
 
 
 def _check_sequences(sequences: Any) -> None:
@@ -786,7 +776,7 @@ def _check_shapes(
 ) -> None:
     """Raises a ValueError that names a tensor whose shape is not `batch` and the expected one."""
     for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
-        wanted = tf.TensorShape([*batch, *shape])
+        wanted = tf.TensorShape([*map(known_size, batch), *shape])
         given = static_shape(tensor) if hasattr(tensor, "shape") else None
         if given is None or not given.is_compatible_with(wanted):
             received = f"a `{type(tensor).__name__}`" if given is None else _as_text(given)

@@ -313,6 +313,7 @@ class Task:
             seeds = tf.random.split(tf.random.fold_in(stream_seed, number), 2)
             size_seed, content_seed = tf.unstack(seeds)
             drawn = self.generate_in(stream, draw_sizes(size_seed), content_seed)
+            self._check_drawn(drawn)
             return self._pad(drawn, batch_size, time or tf.shape(drawn[0])[1])
 
         graphs = self.__dict__.setdefault("_graphs", {})
@@ -346,27 +347,36 @@ class Task:
         """Pads every sequence with zeros to `time` steps."""
         import tensorflow as tf
 
-        self._check_drawn(sequences)
+        static_time = time if isinstance(time, int) else None
+        most = "`longest_time`" if static_time else "its inputs have"
+        too_long = f"{type(self).__name__}.generate gave more steps than {most}"
 
-        def pad(tensor):
+        def pad(tensor, *channels):
+            if static_time and (tensor.shape[1] or 0) > static_time:
+                raise ValueError(f"{too_long}. Received: shape {tensor.shape}")
+            tensor = tf.ensure_shape(tensor, [batch_size, None, *channels])
             after = time - tf.shape(tensor)[1]
-            too_long = f"{type(self).__name__}.generate gave more steps than `longest_time`"
             tf.debugging.assert_non_negative(after, too_long)
-            paddings = [[0, 0], [0, after]] + [[0, 0]] * (tensor.shape.rank - 2)
-            static_time = time if isinstance(time, int) else None
-            return tf.ensure_shape(
-                tf.pad(tensor, paddings), [batch_size, static_time, *tensor.shape[2:]]
-            )
+            padded = tf.pad(tensor, [[0, 0], [0, after]] + [[0, 0]] * len(channels))
+            return tf.ensure_shape(padded, [batch_size, static_time, *channels])
 
         inputs, targets, mask = sequences
-        return pad(inputs), pad(targets), pad(mask)
+        return pad(inputs, self.input_width), pad(targets, self.output_width), pad(mask)
 
     def _check_drawn(self, sequences: Any) -> None:
         """Refuses what `generate` returned if it is not three tensors of the right kinds."""
-        wanted: tuple[list[int], ...] = [self.input_width], [self.output_width], []
-        is_right = len(sequences) == len(wanted) and all(
-            tensor.dtype == "float32" and tensor.shape[2:].as_list() == channels
-            for tensor, channels in zip(sequences, wanted)
+        import tensorflow as tf
+
+        wanted = [None, None, self.input_width], [None, None, self.output_width], [None, None]
+        is_right = (
+            isinstance(sequences, (tuple, list))
+            and len(sequences) == len(wanted)
+            and all(
+                tf.is_tensor(tensor)
+                and tensor.dtype == "float32"
+                and tensor.shape.is_compatible_with(shape)
+                for tensor, shape in zip(sequences, wanted)
+            )
         )
         if not is_right:
             raise TypeError(

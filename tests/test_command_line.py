@@ -1,13 +1,19 @@
 """Flags, flagfiles and the configs underneath them, read in this process."""
 
+import dataclasses
 import os
 import shutil
+import sys
+import types
 
 import pytest
 from runs import ROOT, assert_refused, complaint, flags_of, parse, tiny
 
 import ntm_keras
-from training import BadInput, run_folder
+import tasks
+from tasks.copy import Copy
+from tasks.task import Task
+from training import BadInput, flagfiles, run_folder
 from training.settings import GROUPS
 
 
@@ -234,6 +240,17 @@ def test_a_bad_flag_is_refused_beside_a_folder_too(flag):
 )
 def test_limits_and_sizes_that_make_no_sense_are_refused(task, flag, parts):
     assert_refused(complaint(f"--task={task}", flag), *parts)
+
+
+def test_a_half_written_task_is_refused_and_does_not_disturb_another(monkeypatch):
+    half = dataclasses.dataclass(frozen=True)(type("Half", (Task,), {"small_size": "2"}))
+    monkeypatch.setitem(sys.modules, "tasks.half", types.SimpleNamespace(Half=half))
+    monkeypatch.setattr(tasks, "TASKS", {"half": "Half", **tasks.TASKS})
+    with pytest.raises(BadInput, match="--task=half: Half must define `input_width`"):
+        flagfiles.define("half")
+    assert tasks.name_of(Copy()) == "copy"
+    with pytest.raises(BadInput, match="Did you mean: max_length"):
+        parse("--max_lenght=3")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_a_wrong_setting_is_refused_by_name(wrong, said):
         Settings(**wrong)
 
 
-@pytest.mark.parametrize("name", ["steps", "logdir"])
+@pytest.mark.parametrize("name", ["steps", "logdir", "flagfile"])
 def test_a_task_with_a_limit_of_the_name_of_another_flag_is_refused(name):
     limits = {name: limit(5, "Steps."), "__annotations__": {name: int}}
     Clash = dataclasses.dataclass(frozen=True)(type("Clash", (Copy,), limits))

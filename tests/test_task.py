@@ -100,6 +100,9 @@ def test_a_task_that_draws_other_than_its_tensors_is_refused_by_name(generate):
 
 def test_sequences_that_are_longer_than_the_longest_are_refused_by_name():
     task = changed(steps_of=lambda task, size: 2 * size)
+    sort = type("OddSort", (task_class("priority_sort"),), {"steps_of": lambda task, size: 5})
+    with pytest.raises(ValueError, match="OddSort.generate gave more steps than `longest_time`"):
+        dataclasses.dataclass(frozen=True)(sort)().training(2, seed=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="OddTask.generate gave more steps"):
         numbers(task.training(64, seed=0, mix_lengths=True), 1)
 

@@ -15,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from tasks import TASKS, task_class
+from tasks.task import check_is_complete
 from training.errors import BadInput
 from training.settings import OF_ONE_COMMAND, RUN, TASK, Settings, check_limits
 
@@ -55,7 +56,7 @@ def define(task_name: str | None) -> flags.FlagValues:
     for field in dataclasses.fields(Settings):
         _define_field(field, field.metadata["group"], values)
     if task_name:
-        check_limits(task_class(task_name))
+        _check_task(task_name)
         for field in limits_of(task_name):
             _define_field(field, TASK, values)
     return values
@@ -69,6 +70,19 @@ def define_overwrite(values: flags.FlagValues) -> None:
         flag_values=values,
         module_name=RUN,
     )
+
+
+def _check_task(name: str) -> None:
+    """Refuses a task of a user's that cannot have flags.
+
+    Raises:
+        BadInput: Its class is not complete, or a limit has the name of another flag.
+    """
+    try:
+        check_is_complete(task_class(name))
+    except TypeError as error:
+        raise BadInput(f"--task={name}: {error}") from error
+    check_limits(task_class(name))
 
 
 def limits_of(task_name: str) -> tuple[dataclasses.Field, ...]:

@@ -169,18 +169,12 @@ def make_optimizer(settings: Settings) -> Any:
         "use_ema": settings.ema_momentum > 0,
         "ema_momentum": settings.ema_momentum,
     }
-    beta_1, beta_2 = schedules.ADAM_BETAS
-    optimizer_class, own = {
-        "adam": (
-            keras.optimizers.Adam,
-            {"beta_1": beta_1, "beta_2": beta_2, "epsilon": settings.adam_epsilon},
-        ),
-        "rmsprop": (
-            keras.optimizers.RMSprop,
-            {"rho": 0.95, "momentum": 0.9, "epsilon": 1e-4, "centered": True},
-        ),
-    }[settings.optimizer]
-    return optimizer_class(learning_rate, **own, **options)
+    if settings.optimizer == "adam":
+        betas, epsilon = schedules.ADAM_BETAS, settings.adam_epsilon
+        return keras.optimizers.Adam(learning_rate, *betas, epsilon=epsilon, **options)
+    return keras.optimizers.RMSprop(
+        learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
+    )
 
 
 def weights_of_attempt(settings: Settings, attempt: int) -> list[np.ndarray]:

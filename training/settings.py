@@ -423,7 +423,8 @@ def check_limits(of: type[Task]) -> None:
     Raises:
         BadInput: There is such a limit.
     """
-    taken = {*OF_ONE_COMMAND, *(field.name for field in dataclasses.fields(Settings))}
+    settings = {field.name for field in dataclasses.fields(Settings)}
+    taken = settings | {*OF_ONE_COMMAND, "flagfile", "version"}
     both = [field.name for field in dataclasses.fields(of) if field.name in taken]
     if both:
         raise BadInput(
