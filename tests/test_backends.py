@@ -32,6 +32,8 @@ BACKEND = keras.backend.backend()
 # On TensorFlow the tests of each module show the same.
 pytestmark = [pytest.mark.slow] if BACKEND == "tensorflow" else []
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
+# A sequence of 20 vectors, and what the machine for copy answered to it on TensorFlow.
+SAID = np.load(pathlib.Path(__file__).parent / "golden" / "copy_answers.npz")
 SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4}
 HEADS = {"read_head_num": 2, "write_head_num": 2}
 SEQUENCES = {"return_sequences": True}
@@ -267,6 +269,11 @@ def wrong_bits(model, size):
 
 def test_a_machine_that_was_trained_on_tensorflow_copies(copier):
     assert wrong_bits(copier, 20) == 0
+
+
+def test_its_answers_are_those_that_it_gave_on_tensorflow(copier):
+    answers = keras.ops.sigmoid(copier(SAID["inputs"]))
+    np.testing.assert_allclose(to_numpy(answers), SAID["answers"], atol=1e-5)
 
 
 def test_it_copies_more_vectors_with_more_locations(copier):
