@@ -32,8 +32,8 @@ BACKEND = keras.backend.backend()
 # On TensorFlow the tests of each module show the same.
 pytestmark = [pytest.mark.slow] if BACKEND == "tensorflow" else []
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
-# A sequence of 20 vectors, and what the machine for copy answered to it on TensorFlow.
-SAID = np.load(pathlib.Path(__file__).parent / "golden" / "copy_answers.npz")
+# A sequence of 20 vectors, and what the machine in pretrained/copy answered on TensorFlow.
+SAID = np.load(pathlib.Path(__file__).parent / "copy_answers.npz")
 SIZES = {"rnn_size": 6, "memory_size": 8, "memory_vector_dim": 4}
 HEADS = {"read_head_num": 2, "write_head_num": 2}
 SEQUENCES = {"return_sequences": True}
