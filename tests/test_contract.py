@@ -1079,7 +1079,8 @@ def page():
 
 `NTMCell` and `MANNCell` in `keras.layers.RNN`, and the layers `NTM` and `MANN`, under Keras 3 on
 each of its backends, and under Keras 2. Every row is a test in `tests/test_contract.py`. Where a
-row does not say "passes", it says why: mostly Keras itself does not offer it.
+row does not say "passes", it says why: mostly Keras itself does not offer it. On JAX and PyTorch
+"passes" is said of `NTM` and, where a row names others, of these; the rest is marked slow there.
 
 {line(["", *COLUMNS.values()])}{line(["---"] * (len(COLUMNS) + 1))}{"".join(rows)}"""
 
