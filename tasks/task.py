@@ -356,8 +356,8 @@ class Task:
                 raise ValueError(f"{too_long}. Received: shape {tensor.shape}")
             tensor = tf.ensure_shape(tensor, [batch_size, None, *channels])
             after = time - tf.shape(tensor)[1]
-            tf.debugging.assert_non_negative(after, too_long)
-            padded = tf.pad(tensor, [[0, 0], [0, after]] + [[0, 0]] * len(channels))
+            with tf.control_dependencies([tf.debugging.assert_non_negative(after, too_long)]):
+                padded = tf.pad(tensor, [[0, 0], [0, after]] + [[0, 0]] * len(channels))
             return tf.ensure_shape(padded, [batch_size, static_time, *channels])
 
         inputs, targets, mask = sequences

@@ -19,6 +19,8 @@ WITHOUT_KERAS = [
 ]
 # Files of long runs, which reach little of Keras that others do not.
 LONG_RUNS = ("run", "resume", "distribution", "examples", "documentation", "numbers")
+# Files that take longest. They begin first, so that no core waits for them at the end.
+FIRST = ("contract", "run", "resume", "notebooks", "train", "loop", "distribution")
 
 
 def is_keras_2():
@@ -35,6 +37,7 @@ def pytest_ignore_collect(collection_path):
 
 def pytest_configure(config):
     """Two devices, for what they share: they must be made before anything runs on them."""
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the most tests.
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     import tensorflow as tf
@@ -49,6 +52,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in [f"test_{name}" for name in FIRST])
     for item in items if is_keras_2() else []:
         if item.path.stem in [f"test_{name}" for name in LONG_RUNS]:
             item.add_marker(pytest.mark.slow)

@@ -100,10 +100,8 @@ def make(request):
 # Each layer; where that is slow only one, for tests that take long.
 each_layer = pytest.mark.parametrize("name", ["NTM"] if IS_SLOW_HERE else MACHINES)
 
-# For tests that take long: the layer of one machine and the cell of the other.
-costly = pytest.mark.parametrize(
-    "make", rows("NTM") if IS_SLOW_HERE else rows("NTM", "MANNCell"), indirect=True
-)
+# For tests that take long.
+costly = pytest.mark.parametrize("make", rows("NTM"), indirect=True)
 
 
 @pytest.fixture
@@ -598,7 +596,7 @@ def test_vectorized_map(make, random):
 
 @only_on_tensorflow
 @pytest.mark.graph
-@each_layer
+@pytest.mark.parametrize("name", ["NTM", pytest.param("MANN", marks=pytest.mark.slow)])
 def test_vectorized_map_over_masks(name, random):
     layer = Make(name)(dtype="float64", unroll=True)
     several = tf.constant(random.normal(size=[2, 2, 3, WIDTH]))
@@ -896,7 +894,7 @@ def test_export(inputs, tmp_path, name):
 @feature(
     "The same of `MANN`", jax="TensorFlow 2.21 cannot read JAX 0.10's `top_k`", torch=NO_SAVED_MODEL
 )
-@pytest.mark.parametrize("name", rows("MANNCell")[2:])
+@pytest.mark.parametrize("name", rows()[2:])
 def test_export_of_a_mann(inputs, tmp_path, name):
     assert_exported_and_loaded(name, inputs, tmp_path)
 
@@ -1078,9 +1076,9 @@ def page():
     return f"""# What Keras asks of a recurrent cell
 
 `NTMCell` and `MANNCell` in `keras.layers.RNN`, and the layers `NTM` and `MANN`, under Keras 3 on
-each of its backends, and under Keras 2. Every row is a test in `tests/test_contract.py`. Where a
-row does not say "passes", it says why: mostly Keras itself does not offer it. On JAX and PyTorch
-"passes" is said of `NTM` and, where a row names others, of these; the rest is marked slow there.
+each of its backends, and under Keras 2. Every row is a test in `tests/test_contract.py`; what takes
+long is marked slow. Where a row does not say "passes", it says why: mostly Keras itself does not
+offer it. On JAX and PyTorch "passes" is said of `NTM` and, where a row names others, of these.
 
 {line(["", *COLUMNS.values()])}{line(["---"] * (len(COLUMNS) + 1))}{"".join(rows)}"""
 
