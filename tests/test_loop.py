@@ -222,9 +222,9 @@ def test_half_precision_given_controllers_and_unrolling_are_left_to_keras():
 @pytest.mark.parametrize(
     "layer_class, jit_compile",
     [
-        (NTM, True),
-        (MANN, False),
-        pytest.param(NTM, False, marks=pytest.mark.slow),
+        (NTM, False),
+        pytest.param(NTM, True, marks=pytest.mark.slow),
+        pytest.param(MANN, False, marks=pytest.mark.slow),
         pytest.param(MANN, True, marks=pytest.mark.slow),
     ],
 )

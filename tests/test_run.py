@@ -431,7 +431,7 @@ def test_a_machine_that_had_fewer_locations_in_training_is_saved_with_all_of_the
 # Beginning with a trained model
 
 
-@pytest.mark.parametrize("memory_size", [8, 12])
+@pytest.mark.parametrize("memory_size", [8, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_run_can_begin_with_a_trained_model(run, tmp_path, memory_size):
     settings = dataclasses.replace(
         run.settings,
