@@ -79,9 +79,8 @@ class MemoryCell(AbstractRNNCell):
         rnn_size: Width of the controller.
         memory_size: Number of memory locations.
         memory_vector_dim: Width of each location.
-        controller: `"lstm"`, `"counting_lstm"` (see `controllers.CountingLSTMCell`),
-            `"feedforward"` (tanh), `"rnn"` (tanh), or a Keras RNN cell whose output is `rnn_size`
-            wide.
+        controller: One of `controllers.CONTROLLERS`: `"lstm"`, `"counting_lstm"`, `"feedforward"`
+            (tanh) and `"rnn"` (tanh); or a Keras RNN cell whose output is `rnn_size` wide.
         controller_layers: Number of layers of a named controller.
         kernel_initializer: Initializer of the projections' kernels.
         bias_initializer: Initializer of the projections' biases.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from typing_extensions import Unpack
 
 from ntm_keras import addressing, heads, memory, validation
@@ -242,7 +243,12 @@ class NTMCell(MemoryCell):
         biases = heads.by_location_biases(
             self.read_head_num, self.write_head_num, self.memory_vector_dim, self.shift_range
         )
-        return lambda shape, dtype=None: own(shape, dtype=dtype) + ops.cast(biases, dtype)
+
+        def initialize(shape, dtype=None):
+            biases_of_all = np.pad(biases, (0, shape[0] - len(biases)))  # A subclass may have more.
+            return own(shape, dtype=dtype) + ops.cast(biases_of_all, dtype)
+
+        return initialize
 
     def build(self, input_shape):
         if self.controller_name is None:  # Its initial state may depend on its weights.

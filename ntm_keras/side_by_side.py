@@ -111,7 +111,8 @@ def _obstacle(layer: Any) -> str | None:
         return "It is unrolled"
     if not layer.has_fast_loop:
         return (
-            "Its cell has no fast loop: only NTMCell and MANNCell themselves have one, in single or"
-            " double precision, with a named controller or a cell exactly like one"
+            "Its cell has no fast loop: NTMCell and MANNCell themselves have one, in single or"
+            " double precision, with a named controller or a cell exactly like one, as long as"
+            " nothing in them is replaced"
         )
     return None

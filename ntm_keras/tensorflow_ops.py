@@ -1,4 +1,4 @@
-"""As much of `keras.ops` as is used here, for TensorFlow under both Kerases.
+"""As much of `keras.ops` as is used here, for TensorFlow under Keras 3 and 2.
 
 Keras 2 has no `keras.ops`. That of Keras 3 does more than is needed here: for example, it computes
 the sizes of a split when the graph runs, so that they are not known before. Names and arguments

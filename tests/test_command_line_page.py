@@ -26,13 +26,16 @@ def table(values, group):
     return "| flag | default | what it does |\n| --- | --- | --- |\n" + "".join(rows)
 
 
+def config_of(task):
+    has_config = (PAGE.parent.parent / "configs" / f"{task}.cfg").exists()
+    return f"\n`configs/{task}.cfg` has the settings for this task.\n" if has_config else ""
+
+
 def page():
     values = flagfiles.define(None)
     groups = "\n".join(f"## {group}\n\n{table(values, group)}" for group in GROUPS if group != TASK)
     tasks = "\n".join(
-        f"### {name}\n\n{table(flagfiles.define(name), TASK)}\n"
-        f"`configs/{name}.cfg` has the settings for this task.\n"
-        for name in TASKS
+        f"### {name}\n\n{table(flagfiles.define(name), TASK)}{config_of(name)}" for name in TASKS
     )
     return f"""# The command line
 

@@ -585,7 +585,7 @@ def test_jacobians_with_every_controller(make, controller, mask):
 
 
 @pytest.mark.graph
-@feature("`tf.vectorized_map` ; masks that differ need `unroll=True`", **OF_TENSORFLOW)
+@feature("`tf.vectorized_map`; masks that differ need `unroll=True`", **OF_TENSORFLOW)
 @costly
 def test_vectorized_map(make, random):
     layer = double_layer(make, {})
@@ -1078,7 +1078,7 @@ def page():
 `NTMCell` and `MANNCell` in `keras.layers.RNN`, and the layers `NTM` and `MANN`, under Keras 3 on
 each of its backends, and under Keras 2. Every row is a test in `tests/test_contract.py`; what takes
 long is marked slow. Where a row does not say "passes", it says why: mostly Keras itself does not
-offer it. On JAX and PyTorch "passes" is said of `NTM` and, where a row names others, of these.
+offer it. On JAX and PyTorch the tests are made with `NTM`, unless a row names another.
 
 {line(["", *COLUMNS.values()])}{line(["---"] * (len(COLUMNS) + 1))}{"".join(rows)}"""
 

@@ -13,6 +13,7 @@ import pytest
 from runs import flags_of
 
 import ntm_keras
+import training
 from ntm_keras import callbacks
 from ntm_keras.keras_compat import IS_KERAS_2
 
@@ -123,5 +124,5 @@ def test_the_site_builds_without_a_warning(tmp_path):
     finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     reference = (tmp_path / "api" / "index.html").read_text(encoding="utf-8")
-    for name in {*ntm_keras.__all__, *callbacks.__all__} - {"__version__"}:
-        assert re.search(rf'<h[34] id="ntm_keras\.[\w.]*{name}"', reference), name
+    for name in {*ntm_keras.__all__, *callbacks.__all__, *training.__all__} - {"__version__"}:
+        assert re.search(rf'<h[34] id="(ntm_keras|training)\.[\w.]*{name}"', reference), name

@@ -104,6 +104,18 @@ def test_a_method_that_is_replaced_on_one_cell_is_what_runs(cell_class, sizes, n
     assert_as_in_keras_loop(cell)
 
 
+def test_a_cell_may_give_up_its_fast_loop():
+    cell = NTMCell(**NTM_SIZES)
+    cell.fast_loop = None
+    assert_as_in_keras_loop(cell)
+
+
+def test_a_stack_of_another_precision_than_its_layers_is_what_runs():
+    layers = [keras.layers.LSTMCell(4, dtype="float32"), keras.layers.LSTMCell(5, dtype="float32")]
+    stack = keras.layers.StackedRNNCells(layers, dtype="float64")
+    assert_as_in_keras_loop(NTMCell(**NTM_SIZES, controller=stack))
+
+
 def test_a_controller_whose_call_is_replaced_is_what_runs():
     cell = NTMCell(**NTM_SIZES, controller="feedforward", controller_layers=2)
     call = cell.controller.call

@@ -471,6 +471,25 @@ def test_heads_that_begin_by_location_keep_the_biases_own_initializer():
     assert again.head_initializer == "by_location"
 
 
+class WithOneMoreParameter(NTMCell):
+    @property
+    def parameter_count(self):
+        return super().parameter_count + 1
+
+    def head_parameters(self, projection):
+        return super().head_parameters(projection[:, :-1])
+
+
+def test_heads_of_a_subclass_with_more_parameters_can_begin_by_location():
+    cells = [
+        each(**SIZES, head_initializer="by_location") for each in (NTMCell, WithOneMoreParameter)
+    ]
+    for cell in cells:
+        cell.build((None, 7))
+    own, more = (cell.parameter_projection.bias for cell in cells)
+    np.testing.assert_array_equal(more, np.append(own, 0))
+
+
 @pytest.mark.parametrize("others", [{"shift_range": 0}, {"addressing_mode": "content"}])
 def test_heads_that_cannot_shift_cannot_begin_by_location(others):
     with pytest.raises(ValueError, match='can be "by_location" only where heads can shift'):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import running_eagerly
-from runs import ROOT, events, tiny
+from runs import ROOT, as_arguments, complaint, events, tiny
 
 from ntm_keras import with_memory_size
 from ntm_keras.keras_compat import keras
@@ -363,7 +363,7 @@ def test_a_run_does_not_go_on_with_other_data(other_run, tmp_path, call):
     before = {path: path.read_bytes() for path in run.logdir.glob("*.*")}
     others = little_omniglot.write(tmp_path / "others", ("Elvish", "Klingon", "Ogham", "Runes"))
     with pytest.raises(
-        BadInput, match=r"has other data for \w+, named in .*data_names.json: \d+ are (missing|new)"
+        BadInput, match=r"^The run in .* has other data for \w+, .*json: \d+ are (missing|new)"
     ):
         call(with_drawings(run, others), run.logdir)
     assert {path: path.read_bytes() for path in run.logdir.glob("*.*")} == before
@@ -447,6 +447,19 @@ def test_a_run_can_begin_with_a_trained_model(run, tmp_path, memory_size):
             np.testing.assert_allclose(new, old, atol=1e-7)
     if memory_size == 8:
         assert begun.result["wrong_bits_per_sequence"] == run.result["wrong_bits_per_sequence"]
+
+
+def test_a_run_is_not_overwritten_for_a_beginning_that_is_not_there(run, tmp_path):
+    logdir = tmp_path / "old"
+    shutil.copytree(run.logdir, logdir)
+    before = {path: path.read_bytes() for path in logdir.rglob("*") if path.is_file()}
+    own = str(logdir / "model.keras")
+    for model, said in ((tmp_path / "none", "there is no such file"), (own, "would remove it")):
+        settings = dataclasses.replace(run.settings, init_from=str(model))
+        with pytest.raises(BadInput, match=said):
+            train(settings, logdir, overwrite=True)
+        assert said in complaint(*as_arguments(settings), f"--logdir={logdir}", "--overwrite")
+    assert {path: path.read_bytes() for path in logdir.rglob("*") if path.is_file()} == before
 
 
 def test_a_model_of_other_settings_is_no_beginning(run, tmp_path):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from runs import ROOT
 
+from ntm_keras import controllers, initial_state, mann, ntm
 from tasks import TASKS
 from tasks.copy import Copy
 from tasks.fields import limit
 from training import BadInput, Settings
+from training.settings import MACHINE, MANN, NTM
 
 
 @pytest.mark.parametrize(
@@ -115,3 +117,30 @@ def test_what_no_program_needs_yet_is_not_imported():
     command = "import sys, training; training.Settings(); print('tensorflow' in sys.modules)"
     printed = subprocess.check_output([sys.executable, "-c", command], cwd=ROOT, text=True)
     assert printed == "False\n"
+
+
+def test_the_choices_are_those_of_the_library():
+    library = {
+        "controller": controllers.CONTROLLERS,
+        "addressing_mode": ntm.ADDRESSING_MODES,
+        "memory_initializer": initial_state.MEMORY_INITIALIZERS,
+        "weighting_initializer": initial_state.WEIGHTING_INITIALIZERS,
+        "head_initializer": ntm.HEAD_INITIALIZERS,
+        "output_source": ntm.OUTPUT_SOURCES,
+        "write_order": ntm.WRITE_ORDERS,
+        "k_strategy": mann.K_STRATEGIES,
+    }
+    machine = (MACHINE, NTM, MANN)
+    choices = {
+        field.name: field.metadata["allowed"]
+        for field in dataclasses.fields(Settings)
+        if field.metadata["kind"] == "choice" and field.metadata["group"] in machine
+    }
+    assert choices == {name: list(names) for name, names in library.items()}
+
+
+@pytest.mark.parametrize(
+    "sequences, parts", [(8, 16), (2048, 16), (2049, 8), (4096, 8), (10**5, 1)]
+)
+def test_the_test_that_ends_a_training_is_at_most_as_large_as_is_worth_it(sequences, parts):
+    assert Settings(eval_sequences=sequences).test_parts == parts

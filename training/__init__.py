@@ -1,4 +1,4 @@
-"""Training runs: their settings, and the functions `train` and `evaluate` of `train.py`.
+"""Training runs: their settings, and the functions `train` and `evaluate`, which train.py calls.
 
 >>> from training import Settings
 >>> settings = Settings(task="copy", steps=20)

@@ -18,9 +18,9 @@ from absl import flags
 from training import flagfiles, run_folder
 from training.errors import BadInput
 from training.flagfiles import latest, taken
-from training.settings import GROUPS, LSTM, MACHINE, MANN, NTM, RUN, Settings, names_of_groups
+from training.settings import GROUPS, RUN, Settings, flags_of_other_models
 
-CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+_VERSION = pathlib.Path(__file__).parent.parent / "ntm_keras" / "version.py"
 
 _HELP = {"--help", "--helpshort", "--helpfull", "-h"}
 
@@ -29,8 +29,6 @@ _READ_BEFORE = {
     "flagfile": "A file of flags, one a line, such as those in configs/.",
     "version": "Print the version.",
 }
-
-_OF_OTHER_MODELS = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, NTM, MANN)}
 
 
 class Command(NamedTuple):
@@ -67,15 +65,10 @@ def parse(argv: list[str], introduction: str = "") -> Command:
         for name in ("output", "best"):
             if values[name].value:
                 raise BadInput(f"--{name}={values[name].value} is for --mode=eval.")
-        run_folder.check_init_from(values.logdir or "", settings.init_from)
+        run_folder.check_init_from(values.logdir or "", settings.init_from, values.overwrite)
     return Command(
         values.mode, values.logdir, values.overwrite, values.output, values.best, settings
     )
-
-
-def flags_of_other_models(model: str) -> list[str]:
-    """The flags that mean nothing to a model."""
-    return names_of_groups(*_OF_OTHER_MODELS[model])
 
 
 def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
@@ -84,8 +77,7 @@ def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
     below = [(path or "", flagfiles.read_tokens(path or "")) for path in files]
     everything = [token for _, tokens in below for token in tokens] + own
     if "--version" in own:
-        version = runpy.run_path(str(CONFIGS.parent / "ntm_keras" / "version.py"))["__version__"]
-        print(f"ntm_keras {version}")
+        print(f"ntm_keras {runpy.run_path(str(_VERSION))['__version__']}")
         sys.exit(0)
     wants_help = bool(_HELP & set(own))
     run = None if wants_help else _existing_run(everything)
@@ -93,9 +85,8 @@ def read(argv: list[str], introduction: str = "") -> flags.FlagValues:
         # The run's task decides which flags exist, not a task on the command line.
         everything = flagfiles.read_tokens(run)
         below.insert(0, (run, everything))
-    config = CONFIGS / f"{latest('task', 'copy', everything)}.cfg"
-    if not below and config.exists():
-        below = [(str(config), flagfiles.read_tokens(str(config)))]
+    if not below:
+        below = [flagfiles.tokens_of_config(latest("task", "copy", everything))]
 
     values = flagfiles.define(flagfiles.task_in(everything))
     for path, tokens in below:

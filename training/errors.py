@@ -8,7 +8,11 @@ class BadInput(ValueError):
 
 
 class StoppedBySignalError(Exception):
-    """A signal ended training; `number` is the signal's number."""
+    """A signal ended training.
+
+    Attributes:
+        number: The signal's number.
+    """
 
     def __init__(self, number: int, message: str):
         super().__init__(message)

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import io
 import os
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from tasks import TASKS, task_class
 from tasks.task import check_is_complete
 from training.errors import BadInput
 from training.settings import OF_ONE_COMMAND, RUN, TASK, Settings, check_limits
+
+_CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
 
 class _PathParser(flags.ArgumentParser):
@@ -205,6 +208,20 @@ def read(path: str) -> dict[str, Any]:
     tokens = read_tokens(path)
     values = define(task_in(tokens))
     give_file(values, path, tokens)
+    return settings_of(values)
+
+
+def tokens_of_config(task_name: str) -> tuple[str, list[str]]:
+    """The path of a task's config, and the flags in it; none where a task has no config."""
+    path = _CONFIGS / f"{task_name}.cfg"
+    return str(path), read_tokens(str(path)) if path.exists() else []
+
+
+def usual(task_name: str) -> dict[str, Any]:
+    """All flags, as a command line gives them that names nothing but the task."""
+    path, tokens = tokens_of_config(task_name)
+    values = define(task_name)
+    give_file(values, path, [f"--task={task_name}", *tokens])
     return settings_of(values)
 
 

@@ -238,9 +238,9 @@ def start_from(settings: Settings, trainer: Any) -> None:
 def with_steps(dataset: tf.data.Dataset, time: int | None = None) -> tf.data.Dataset:
     """A task's batches with a second input: 1 up to a sequence's last answer, then 0.
 
-    Sequences padded to one length are compiled once. Under Keras 3 the NTM layer ends its loop with
-    the last step that matters in a batch. The second input holds numbers because Keras 3 cannot
-    share booleans between devices.
+    Sequences padded to one length are compiled once. Under Keras 3 on TensorFlow the NTM layer ends
+    its loop with the last step that matters in a batch. The second input holds numbers because
+    Keras 3 cannot share booleans between devices.
 
     Args:
         dataset: The batches.

@@ -10,7 +10,7 @@ import textwrap
 from typing import Any
 
 from tasks.task import Task
-from training.settings import TEST_PARTS, Settings
+from training.settings import Settings
 
 # Columns of a terminal.
 WIDTH = 80
@@ -39,7 +39,7 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
     ends = (
         f"It trains {f'on from step {step} ' if step else ''}until step {settings.steps}, or until"
         f" {title(task.solved_measure)} are below {below:g}{times} and in a test on at least"
-        f" {TEST_PARTS * settings.eval_sequences} other sequences."
+        f" {settings.test_parts * settings.eval_sequences} other sequences."
     )
     if settings.attempts > 1:
         ends += f" Until then it begins again after every {settings.steps_of_attempt} steps."

@@ -117,12 +117,12 @@ def _check_measures(settings: Settings) -> None:
 
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
     """Checks that the folder holds this run or none, and writes the run's flags and data names."""
+    run_folder.check_init_from(logdir, settings.init_from, overwrite)
     if overwrite:
         run_folder.clear(logdir)
     if run_folder.is_run(logdir):
         run_folder.check_same_run(logdir, settings.as_flags(), "train")
     run_folder.check_steps(logdir, settings.steps)
-    run_folder.check_init_from(logdir, settings.init_from)
     with doing("Reading the data"):
         names = settings.made_task.data_names()
     run_folder.check_data(logdir, names)

@@ -130,11 +130,22 @@ def settings_of_run(logdir: str | os.PathLike) -> Settings:
     return Settings.from_flags(settings_in(folder))
 
 
-def check_init_from(logdir: str, path: str | None) -> None:
-    """Refuses to begin a run with a model that is not there."""
-    is_begun = logdir != "" and bool(kept_steps(logdir))
-    if path is not None and not is_begun and not os.path.isfile(os.path.expanduser(path)):
+def check_init_from(logdir: str, path: str | None, overwrite: bool = False) -> None:
+    """Refuses to begin a run with a model that is not there, or would be removed before.
+
+    Args:
+        logdir: The run's folder; empty if it is not made yet.
+        path: The model's file, or None.
+        overwrite: Whether what the folder holds is removed.
+    """
+    is_begun = logdir != "" and not overwrite and bool(kept_steps(logdir))
+    if path is None or is_begun:
+        return
+    model = pathlib.Path(path).expanduser()
+    if not model.is_file():
         raise BadInput(f"--init_from={path}: there is no such file.")
+    if overwrite and model.resolve() in (each.resolve() for each in _written(logdir)):
+        raise BadInput(f"--init_from={path}: --overwrite would remove it.")
 
 
 def check_steps(logdir: str, steps: int) -> None:
@@ -210,17 +221,21 @@ def claim(logdir: str) -> Iterator[None]:
         yield
 
 
+def _written(logdir: str) -> list[pathlib.Path]:
+    """What a run has written into its folder."""
+    logs = (f"{name}/events.*" for name in _FOLDERS)
+    patterns = (SETTINGS, DATA_NAMES, *OUTPUTS, "events.*", *logs, "checkpoints/step-*")
+    return [path for pattern in patterns for path in pathlib.Path(logdir).glob(pattern)]
+
+
 def clear(logdir: str) -> None:
     """Removes what a run has written, and nothing else."""
-    folder = pathlib.Path(logdir)
-    logs = (f"{name}/events.*" for name in _FOLDERS)
-    for pattern in (SETTINGS, DATA_NAMES, *OUTPUTS, "events.*", *logs, "checkpoints/step-*"):
-        for path in folder.glob(pattern):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    for path in (path for name in _FOLDERS for path in folder.glob(name)):
+    for path in _written(logdir):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in (path for name in _FOLDERS for path in pathlib.Path(logdir).glob(name)):
         with contextlib.suppress(OSError):  # Something else is in it.
             path.rmdir()
 
@@ -286,18 +301,18 @@ def check_data(logdir: str, names: dict[str, list[str]]) -> None:
     if not names or not path.exists():
         return
     try:
-        run_names = json.loads(path.read_text(encoding="utf-8"))
-        for part, now in names.items():
-            then = run_names[part]
-            changes = _listed("missing", set(then) - set(now))
-            changes += _listed("new", set(now) - set(then))
-            if changes:
-                raise BadInput(
-                    f"The run in {logdir} has other data for {part}, named in {path}:"
-                    f" {', and '.join(changes)}. Give the run its own data, or begin another run."
-                )
+        read = json.loads(path.read_text(encoding="utf-8"))
+        run_names = {part: set(read[part]) for part in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is not what a run writes: {error!r}") from error
+    for part, now in names.items():
+        changes = _listed("missing", run_names[part] - set(now))
+        changes += _listed("new", set(now) - run_names[part])
+        if changes:
+            raise BadInput(
+                f"The run in {logdir} has other data for {part}, named in {path}:"
+                f" {', and '.join(changes)}. Give the run its own data, or begin another run."
+            )
 
 
 def _listed(what: str, names: set[str]) -> list[str]:

@@ -15,8 +15,9 @@ from tasks.fields import checked, choice, limit, number, switch, text
 from tasks.task import Task
 from training.errors import BadInput
 
-# The test that ends a training has at most so many parts, each as large as the final measure.
-TEST_PARTS = 16
+# The test that ends a training has so many parts, each as large as the final measure, or fewer, for
+# at most so many sequences.
+_TEST_PARTS, _TEST_SEQUENCES = 16, 2**15
 
 # Sequences of a batch where the machine is measured.
 EVAL_BATCH_SIZE = 64
@@ -46,7 +47,7 @@ class Settings:
     """All settings of a run.
 
     Every field is also a flag of train.py, with the same default. `task` is the name of a task, or
-    a task object with other limits. Configs are not read: only the command line uses them.
+    a task object with other limits. No setting comes from a config: only train.py uses those.
 
     Raises:
         ValueError: A setting is not allowed, or does not fit another one.
@@ -377,6 +378,14 @@ class Settings:
         """The task's name, also if `task` is an object."""
         return name_of(self.made_task)
 
+    @property
+    def test_parts(self) -> int:
+        """The parts of the test that ends a training, each of `eval_sequences`: a power of 2."""
+        parts = _TEST_PARTS
+        while parts > 1 and parts * self.eval_sequences > _TEST_SEQUENCES:
+            parts //= 2
+        return parts
+
     def sizes(self) -> list[tuple[str, Any]]:
         """The sizes to evaluate at: each as text and as `Task.parse_size` returns it."""
         text = self.made_task.default_eval_sizes if self.eval_sizes is None else self.eval_sizes
@@ -409,6 +418,12 @@ class Settings:
         except (ValueError, TypeError) as error:
             raise BadInput(f"--task={name}: {error}") from error
         return cls(**{**{name: values[name] for name in values.keys() & names}, "task": task})
+
+
+def flags_of_other_models(model: str) -> list[str]:
+    """The names of the settings that mean nothing to a model."""
+    groups = {"ntm": (MANN, LSTM), "mann": (NTM, LSTM), "lstm": (MACHINE, NTM, MANN)}
+    return names_of_groups(*groups[model])
 
 
 def names_of_groups(*groups: str) -> list[str]:

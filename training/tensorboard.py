@@ -18,11 +18,11 @@ from ntm_keras.callbacks.images import EventLog, write_figures
 from ntm_keras.keras_compat import as_graph, keras
 from ntm_keras.tracing import trace_model
 from tasks.task import Task
-from training import command_line, report
+from training import flagfiles, report
 from training.callbacks.logs import write_at_size
 from training.errors import BadInput
 from training.run_folder import LOGS, SETTINGS
-from training.settings import Settings
+from training.settings import Settings, flags_of_other_models
 
 
 def write_settings(logdir: str, settings: Settings) -> None:
@@ -42,8 +42,8 @@ def compared(settings: Settings) -> dict[str, Any]:
 
     Flags that mean nothing to the model are left out.
     """
-    usual = command_line.flags_of(["train.py", f"--task={settings.task_name}"])
-    others = command_line.flags_of_other_models(settings.model)
+    usual = flagfiles.usual(settings.task_name)
+    others = flags_of_other_models(settings.model)
     always = {"task", "model", "seed"}
     return {
         name: "none" if value is None else value

@@ -39,7 +39,8 @@ def loop_for(cell: Any) -> type[Loop] | None:
 
     A cell class names its loop in its own attribute `fast_loop`. A subclass does not inherit the
     loop, because it may compute something else. A subclass that computes the same can set
-    `fast_loop = NTMCell.fast_loop`; then the loop runs, whatever the subclass overrides.
+    `fast_loop = NTMCell.fast_loop`; then the loop runs, whatever the subclass overrides. A cell
+    whose own `fast_loop` is None runs in Keras's loop.
 
     Args:
         cell: A `MemoryCell`, built or not.
@@ -50,7 +51,7 @@ def loop_for(cell: Any) -> type[Loop] | None:
         with an activity regularizer or a replaced method; and for a controller or a projection that
         `controller.is_known` does not know.
     """
-    declared = vars(type(cell)).get("fast_loop")
+    declared = vars(type(cell)).get("fast_loop") if cell.fast_loop else None
     if IS_KERAS_2 or not _HAS_LOOPS or declared is None or controller.has_replaced_method(cell):
         return None
     if cell.compute_dtype not in ("float32", "float64") or cell.activity_regularizer is not None:

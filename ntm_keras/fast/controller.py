@@ -70,6 +70,8 @@ def is_known(cell: Any) -> bool:
         return False
     if has_replaced_method(cell.controller) or cell.controller.activity_regularizer is not None:
         return False
+    if cell.controller.compute_dtype != cell.compute_dtype:
+        return False
     known = list(zip(layers, kinds))
     for name in ("parameter_projection", "output_projection"):
         projection = getattr(cell, name, None)

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from ntm_keras.callbacks import GuardGradients
 from ntm_keras.keras_compat import keras, training_step
-from training.settings import TEST_PARTS
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -55,7 +54,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         test: Callable[[int, int], float],
         monitor: str,
         times: int = 1,
-        parts: int = TEST_PARTS,
+        parts: int = 1,
     ):
         super().__init__()
         self._below = below

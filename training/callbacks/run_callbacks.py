@@ -61,7 +61,7 @@ class RunCallbacks(NamedTuple):
         monitor = f"val_{task.solved_measure}"
         best = SaveBest(os.path.join(logdir, "best.keras"), model, monitor)
         below = settings.solved_below or task.solved_below
-        stop = StopWhenSolved(below, test, monitor, settings.solved_times)
+        stop = StopWhenSolved(below, test, monitor, settings.solved_times, settings.test_parts)
         clock = RunTime(started)
         variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
         return cls(
