@@ -1,6 +1,7 @@
 import contextlib
 import gc
 import os
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -35,9 +36,19 @@ def pytest_ignore_collect(collection_path):
     return True if collection_path.name in names and is_keras_2() else None
 
 
+def keep_compiled_programs_of_jax(config):
+    """What one process has compiled, the others take from a folder."""
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
 def pytest_configure(config):
     """Two devices, for what they share: they must be made before anything runs on them."""
     config.option.loadscopereorder = False  # pytest-xdist would begin with the most tests.
+    if os.environ.get("KERAS_BACKEND") == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        keep_compiled_programs_of_jax(config)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     import tensorflow as tf

@@ -100,8 +100,10 @@ def make(request):
 # Each layer; where that is slow only one, for tests that take long.
 each_layer = pytest.mark.parametrize("name", ["NTM"] if IS_SLOW_HERE else MACHINES)
 
-# For tests that take long.
-costly = pytest.mark.parametrize("make", rows("NTM"), indirect=True)
+# For tests that take long; on JAX and PyTorch they are slow.
+costly = pytest.mark.parametrize(
+    "make", rows("NTM") if COLUMN in ("tensorflow", "keras_2") else rows(), indirect=True
+)
 
 
 @pytest.fixture
@@ -195,9 +197,9 @@ def test_bidirectional(make, inputs):
 
 
 @feature("`StackedRNNCells`, with `LSTMCell` below and above and two of the cells")
-@pytest.mark.parametrize("machine", MACHINES)
-def test_stacked_cells(inputs, machine):
-    make = Make(machine)
+@each_layer
+def test_stacked_cells(inputs, name):
+    make = Make(name)
     cells = [keras.layers.LSTMCell(5), make.cell(), make.cell(), keras.layers.LSTMCell(3)]
     layer = keras.layers.RNN(keras.layers.StackedRNNCells(cells), return_sequences=True)
     found = layer(inputs)
