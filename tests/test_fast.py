@@ -110,6 +110,7 @@ def test_a_cell_may_give_up_its_fast_loop():
     assert_as_in_keras_loop(cell)
 
 
+@pytest.mark.skipif(IS_KERAS_2, reason="Keras 2 does not cast what a cell in a stack gets")
 def test_a_stack_of_another_precision_than_its_layers_is_what_runs():
     layers = [keras.layers.LSTMCell(4, dtype="float32"), keras.layers.LSTMCell(5, dtype="float32")]
     stack = keras.layers.StackedRNNCells(layers, dtype="float64")
