@@ -97,13 +97,11 @@ def make(request):
     return Make(request.param)
 
 
-# Each layer; where that is slow only one, for tests that take long.
+# Each layer; only one where that is slow.
 each_layer = pytest.mark.parametrize("name", ["NTM"] if IS_SLOW_HERE else MACHINES)
 
-# For tests that take long; on JAX and PyTorch they are slow.
-costly = pytest.mark.parametrize(
-    "make", rows("NTM") if COLUMN in ("tensorflow", "keras_2") else rows(), indirect=True
-)
+# For tests that take long.
+costly = pytest.mark.parametrize("make", rows() if IS_SLOW_HERE else rows("NTM"), indirect=True)
 
 
 @pytest.fixture
