@@ -15,8 +15,8 @@ from tasks.fields import checked, choice, limit, number, switch, text
 from tasks.task import Task
 from training.errors import BadInput
 
-# The test that ends a training has so many parts, each as large as the final measure, or fewer, for
-# at most so many sequences.
+# The test that ends a training has at most so many parts, each as large as the final measure, and
+# with more than one part at most so many sequences.
 _TEST_PARTS, _TEST_SEQUENCES = 16, 2**15
 
 # Sequences of a batch where the machine is measured.
