@@ -1,4 +1,4 @@
-"""Measures what there is to know of a GPU, in a few minutes; without one of the CPU, in more.
+"""Measures a GPU in a few minutes; without one the CPU, in more.
 
   python benchmarks/gpu.py
   python benchmarks/gpu.py --backends=jax --batches=32 --nosolve
@@ -6,7 +6,7 @@
 On TensorFlow, under XLA, and on JAX: whether a cell agrees with the recorded steps of snowkylin's,
 how long a training step of copy takes with an NTM, its cell in keras.layers.RNN, and an LSTM, in
 single and in mixed precision, and how long it takes to learn to copy. Every backend has processes
-of its own.
+of its own, which are ended after five minutes.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ _CONTESTANTS = ("NTM", "RNN(NTMCell)", "LSTM")
 # Steps in one call of the compiled training function, as in a run of train.py.
 _STEPS = 10
 
+# A process that takes longer is ended.
+_SECONDS_AT_MOST = 300
+
+# Recorded steps are compared to 1e-5; the products of a GPU's TF32 differ by more.
+_WITHOUT_TF32 = {"NVIDIA_TF32_OVERRIDE": "0", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+
 
 # The following runs in a process with the backend.
 
@@ -49,8 +55,8 @@ def make_layers(contestant: str) -> list[Any]:
     import ntm_keras
     from ntm_keras.keras_compat import keras
 
-    if contestant == "LSTM":
-        lstm = keras.layers.LSTM(_UNITS, return_sequences=True)
+    if contestant == "LSTM":  # cuDNN's is not compiled by XLA, and knows no bfloat16 on JAX.
+        lstm = keras.layers.LSTM(_UNITS, return_sequences=True, use_cudnn=False)
         return [lstm, keras.layers.Dense(_BITS)]
     if contestant == "NTM":
         return [ntm_keras.NTM(*_MACHINE, output_dim=_BITS, return_sequences=True)]
@@ -59,7 +65,7 @@ def make_layers(contestant: str) -> list[Any]:
 
 
 def step_ms(contestant: str, precision: str, batch_size: int, seconds: float) -> float:
-    """Milliseconds of a training step, in `model.fit`."""
+    """Milliseconds of a training step, in a `model.fit` that takes at least so many seconds."""
     import ntm_keras
     from ntm_keras.keras_compat import keras
     from tasks.copy import Copy
@@ -80,67 +86,89 @@ def step_ms(contestant: str, precision: str, batch_size: int, seconds: float) ->
         return time.perf_counter() - start
 
     fit(_STEPS)  # It compiles.
-    calls = max(1, round(seconds / fit(_STEPS)))
-    return 1e3 * fit(calls * _STEPS) / (calls * _STEPS)
+    steps = _STEPS
+    while (taken := fit(steps)) < seconds:
+        steps *= 2
+    return 1e3 * taken / steps
 
 
 def print_times() -> None:
-    """Prints the device, then a line of JSON for each precision and batch size."""
-    print(json.dumps({"device": device()}), flush=True)
+    """Prints a table with a row for each precision and batch size, each as soon as it is known."""
+    from ntm_keras.keras_compat import keras
+
+    backend = keras.backend.backend()
+    print(f"{backend} on {device(backend)}: ms of a training step of copy\n")
+    print(f"| precision | batch | {' | '.join(_CONTESTANTS)} |\n| --- | --- | --- | --- | --- |")
     for precision in _PRECISIONS:
         for size in map(int, FLAGS.batches):
-            times = {name: step_ms(name, precision, size, FLAGS.seconds) for name in _CONTESTANTS}
-            print(json.dumps({"precision": precision, "batch": size, **times}), flush=True)
+            times = [time_or_reason(name, precision, size) for name in _CONTESTANTS]
+            print(f"| {precision} | {size} | {' | '.join(times)} |", flush=True)
 
 
-def device() -> str:
-    from ntm_keras.keras_compat import IS_TENSORFLOW
+def time_or_reason(*program: Any) -> str:
+    """The time of a program; of one that fails the beginning of its error."""
+    try:
+        return f"{step_ms(*program, FLAGS.seconds):.2f}"
+    except Exception as error:
+        return f"failed: {' '.join(str(error).split())[:80]}"
 
-    if IS_TENSORFLOW:
-        import tensorflow as tf
 
+def device(backend: str) -> str:
+    import tensorflow as tf
+
+    if backend == "tensorflow":
         (*_, last) = tf.config.list_physical_devices()
         return tf.config.experimental.get_device_details(last).get("device_name", last.device_type)
     import jax
 
+    tf.config.set_visible_devices([], "GPU")  # It only makes the sequences.
     return jax.devices()[0].device_kind
 
 
 # The following starts these processes, and reports.
 
 
-def run(backend: str, *arguments: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True
-    )
+def run(backend: str, *arguments: str, stdout: Any = subprocess.PIPE, **environment: str) -> Any:
+    """The process on a backend, after its end."""
+    command = [sys.executable, *arguments]
+    environment = {**os.environ, "KERAS_BACKEND": backend, **environment}
+    try:
+        return subprocess.run(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=_SECONDS_AT_MOST,
+        )
+    except subprocess.TimeoutExpired as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
 
 
-def last_line(finished: subprocess.CompletedProcess) -> str:
-    said = finished.stdout if finished.returncode == 0 else finished.stderr or finished.stdout
-    return said.strip().splitlines()[-1] if said.strip() else f"status {finished.returncode}"
+def last_lines(text: str, count: int) -> str:
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def print_golden(backend: str) -> None:
+    found = run(backend, "-m", "pytest", "-q", "tests/test_snowkylin.py", **_WITHOUT_TF32)
+    said = last_lines(found.stdout, 1) or last_lines(found.stderr, 10)
+    print(f"{backend}: recorded steps of snowkylin's cell: {said}\n", flush=True)
 
 
 def print_steps(backend: str) -> None:
     arguments = [f"--batches={','.join(FLAGS.batches)}", f"--seconds={FLAGS.seconds}"]
-    finished = run(backend, __file__, "--in_process", *arguments)
-    if finished.returncode:
-        print(f"{backend}: no times: {last_line(finished)}")
-        return
-    first, *rows = map(json.loads, finished.stdout.splitlines())
-    print(f"{backend} on {first['device']}: ms of a training step of copy\n")
-    print(f"| precision | batch | {' | '.join(_CONTESTANTS)} |\n| --- | --- | --- | --- | --- |")
-    for row in rows:
-        times = " | ".join(f"{row[name]:.2f}" for name in _CONTESTANTS)
-        print(f"| {row['precision']} | {row['batch']} | {times} |")
+    found = run(backend, __file__, "--in_process", *arguments, stdout=None)
+    if found.returncode:
+        print(f"{backend}: ended: {last_lines(found.stderr, 10)}")
     print(flush=True)
 
 
 def print_solved(backend: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        finished = run(backend, "train.py", "--task=copy", f"--logdir={folder}/run")
-        if finished.returncode:
-            print(f"{backend}: copy ended: {last_line(finished)}")
+        found = run(backend, "train.py", "--task=copy", f"--logdir={folder}/run")
+        if found.returncode:
+            print(f"{backend}: copy ended: {last_lines(found.stderr, 10)}")
             return
         result = json.loads((pathlib.Path(folder) / "run" / "result.json").read_text())
     solved = "solved" if result["solved"] else "not solved"
@@ -157,8 +185,7 @@ def main(argv: list[str]) -> None:
         print_times()
         return
     for backend in FLAGS.backends:
-        golden = run(backend, "-m", "pytest", "-q", "tests/test_snowkylin.py")
-        print(f"{backend}: recorded steps of snowkylin's cell: {last_line(golden)}\n", flush=True)
+        print_golden(backend)
         print_steps(backend)
         if FLAGS.solve:
             print_solved(backend)

@@ -129,6 +129,15 @@ def to_numpy(tensor: Tensor) -> np.ndarray:
     return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
 
 
+def mask_of_layers(outputs: Tensor) -> Tensor | None:
+    """The mask that a model's layers gave its outputs, if they gave one."""
+    if IS_KERAS_2:
+        return getattr(outputs, "_keras_mask", None)
+    from keras.src.backend.common.masking import get_keras_mask  # As Keras's own losses do.
+
+    return get_keras_mask(outputs)
+
+
 def matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
     """The product of two matrices, or the products of two batches; one may be transposed.
 

@@ -54,7 +54,7 @@ def head_parameters(projection: Tensor, heads: int, sizes: Sequence[int]) -> MAN
 def least_used_locations(usage: Tensor, count: int) -> Tensor:
     """The locations with the smallest usages, `(batch, count)`, the least used first.
 
-    Among equally used locations the last one comes first.
+    Among equally used locations the last one comes first; on PyTorch no order is promised.
 
     Args:
         usage: w_t^u, `(batch, memory_size)`.

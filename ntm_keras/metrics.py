@@ -2,7 +2,8 @@
 
 `targets` and `logits` have the shape `(batch, time, bits)`. `sample_weight` is the mask
 `(batch, time)`: 1 where an answer counts, 0 elsewhere. Steps that a layer of the model masks, such
-as `Masking`, do not count either.
+as `Masking`, do not count either. In `fit` on JAX they count in measures, though not in the loss:
+Keras keeps the mask from them. Pass it as `sample_weight` there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ntm_keras.keras_compat import (
     IS_KERAS_2,
     Tensor,
     keras,
+    mask_of_layers,
     ops,
     serializable,
     static_shape,
@@ -266,8 +268,7 @@ def mask_of(outputs: Any, sample_weight: Any) -> Tensor:
             "Argument `sample_weight` must be a mask of the shape (batch, time), here"
             f" {(batch_size, time)}. Received: sample_weight of the shape {tuple(mask.shape)}"
         )
-    # Keras 2 puts it into `sample_weight` too.
-    layer_mask = getattr(outputs, "_keras_mask", None)
+    layer_mask = mask_of_layers(outputs)  # Keras 2 puts it into `sample_weight` too.
     if layer_mask is not None:
         mask *= ops.cast(layer_mask, "float32")
     return ops.broadcast_to(mask, steps)

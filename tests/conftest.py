@@ -18,10 +18,19 @@ WITHOUT_KERAS = [
     *("omniglot", "drawings", "settings", "command_line", "command_line_page", "bad_input"),
     *("paper_configs", "run_folder", "curves", "picture", "results", "seeds", "waiting", "gpu"),
 ]
+# The only files that run on JAX or PyTorch.
+ON_ANOTHER_BACKEND = {
+    "jax": ("contract", "backends", "snowkylin", "resume", "noise", "distribution"),
+    "torch": ("contract", "backends", "snowkylin"),
+}
 # Files of long runs, which reach little of Keras that others do not.
 LONG_RUNS = ("run", "resume", "distribution", "examples", "documentation", "numbers")
 # Files that take longest. They begin first, so that no core waits for them at the end.
 FIRST = ("contract", "run", "resume", "notebooks", "train", "loop", "distribution")
+
+
+def files_named(names):
+    return [f"test_{name}.py" for name in names]
 
 
 def is_keras_2():
@@ -32,8 +41,10 @@ def is_keras_2():
 
 
 def pytest_ignore_collect(collection_path):
-    names = [f"test_{name}.py" for name in WITHOUT_KERAS]
-    return True if collection_path.name in names and is_keras_2() else None
+    chosen = ON_ANOTHER_BACKEND.get(os.environ.get("KERAS_BACKEND", ""))
+    if chosen and collection_path.is_file():
+        return True if collection_path.name not in files_named(chosen) else None
+    return True if collection_path.name in files_named(WITHOUT_KERAS) and is_keras_2() else None
 
 
 def keep_compiled_programs_of_jax(config):
@@ -63,9 +74,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in [f"test_{name}" for name in FIRST])
+    items.sort(key=lambda item: item.path.name not in files_named(FIRST))
     for item in items if is_keras_2() else []:
-        if item.path.stem in [f"test_{name}" for name in LONG_RUNS]:
+        if item.path.name in files_named(LONG_RUNS):
             item.add_marker(pytest.mark.slow)
         if item.name == "ntm_keras.side_by_side.SideBySide":
             item.add_marker(pytest.mark.skip(reason="Keras 2 runs every layer in its own loop"))

@@ -215,6 +215,23 @@ def test_gradients_that_overflow_are_left_out(inputs):
     assert history["gradients_left_out"] == [2] and 0 < history["gradient_norm"][0] < 1e3
 
 
+def test_steps_that_a_layer_masks_count_neither_in_losses_nor_in_measures(inputs):
+    model = keras.Sequential(
+        [keras.Input([5, 4]), keras.layers.Masking(), NTM(**SIZES, **HEADS, **SEQUENCES)]
+    )
+    model.compile(loss=BitCrossentropy(), weighted_metrics=[WrongBitsPerSequence()])
+    mask = np.ones([3, 5], "float32")
+    mask[0, 2:] = 0
+    inputs = inputs * mask[:, :, None]
+    targets = np.ones([3, 5, 4], "float32")
+    found = model.evaluate(inputs, targets, verbose=0, return_dict=True)
+    logits = to_numpy(model(inputs))
+    loss = to_numpy(BitCrossentropy()(targets, logits, mask))
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
+    wrong = (mask[:, :, None] * (logits <= 0)).sum(axis=(1, 2)).mean()
+    assert found["wrong_bits_per_sequence"] == pytest.approx(wrong)
+
+
 def test_validations_see_averaged_weights(inputs):
     model = keras.Sequential([keras.Input([5, 4]), keras.layers.Dense(2)])
     model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "mse")
@@ -241,6 +258,12 @@ def test_a_run_trains_and_is_measured(tmp_path):
     tags = {tag for tag, *_ in events(tmp_path / "train")}
     assert tags >= {"ntm", "learning/loss", "training/gradient_norm", "training/learning_rate"}
     assert {tag for tag, *_ in events(tmp_path / "eval" / "size_2")} >= {"ntm_at_sizes"}
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="test_run.py says the same of TensorFlow")
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_message(tmp_path):
+    with pytest.raises(BadInput, match="loss became nan .* not finite.* --learning_rate"):
+        train(tiny(learning_rate=1e38), tmp_path)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="TensorFlow and JAX can do both")

@@ -79,9 +79,6 @@ class Make:
 
 SINGLE = of_tensorflow("Keras computes in single precision")
 double_precision = pytest.mark.skipif(COLUMN in SINGLE, reason=f"{SINGLE.get(COLUMN)}")
-half_precision_states = pytest.mark.skipif(
-    COLUMN == "torch", reason="on PyTorch a stateful LSTM in half precision keeps no state either"
-)
 only_on_tensorflow = pytest.mark.skipif(not IS_TENSORFLOW, reason="of TensorFlow's functions")
 ALL = ["NTMCell", "NTM", "MANNCell", "MANN"]
 
@@ -291,22 +288,30 @@ def test_stateful(make, inputs):
         assert_equal(again, by_hand(layer, parts[0], states=zeros)[0])
 
 
-@pytest.mark.parametrize(
-    "policy",
-    [
-        pytest.param("mixed_float16", marks=half_precision_states),
-        pytest.param("float64", marks=double_precision),
-    ],
-)
-def test_stateful_layers_of_other_precision(make, inputs, policy):
-    layer = make(dtype=policy, stateful=True, return_sequences=True)
+@feature("`stateful` in half precision", torch="a stateful LSTM keeps no state there either")
+def test_stateful_in_half_precision(make, inputs):
+    assert_keeps_state(make(dtype="mixed_float16", stateful=True, return_sequences=True), inputs)
+
+
+@double_precision
+def test_stateful_in_double_precision(make, inputs):
+    assert_keeps_state(make(dtype="float64", stateful=True, return_sequences=True), inputs)
+
+
+def assert_keeps_state(layer, inputs):
     first, second = (layer(ops.convert_to_tensor(inputs)) for _ in range(2))
     assert dtype_name(first.dtype) == layer.compute_dtype
     assert distance(ops.cast(first, "float32"), ops.cast(second, "float32")) > 1e-3
 
 
+@feature("`stateful` in `predict`", jax="Keras keeps states only where the model is called")
+def test_stateful_in_predict(make, inputs):
+    model = stateful_model(make)
+    first, second = (model.predict(inputs, verbose=0) for _ in range(2))
+    assert distance(first, second) > 1e-4
+
+
 def answers(model, sequences):
-    """Keras's `predict` keeps no states on JAX."""
     return model(sequences) if COLUMN == "jax" else model.predict(sequences, verbose=0)
 
 
@@ -1022,7 +1027,7 @@ def test_lora(make, inputs):
 
 
 @pytest.mark.graph
-@feature("The same numbers with and without XLA")
+@feature("The same numbers with and without `jit_compile=True`")
 @costly
 def test_xla(make, inputs):
     model = keras.Sequential([keras.Input([None, WIDTH]), make()])
@@ -1078,7 +1083,8 @@ def page():
 `NTMCell` and `MANNCell` in `keras.layers.RNN`, and the layers `NTM` and `MANN`, under Keras 3 on
 each of its backends, and under Keras 2. Every row is a test in `tests/test_contract.py`; what takes
 long is marked slow. Where a row does not say "passes", it says why: mostly Keras itself does not
-offer it. On JAX and PyTorch the tests are made with `NTM`, unless a row names another.
+offer it. Except in the first column the tests are made with `NTM`, where a row names no other, and
+with `-m slow` most of them with all four.
 
 {line(["", *COLUMNS.values()])}{line(["---"] * (len(COLUMNS) + 1))}{"".join(rows)}"""
 

@@ -8,18 +8,13 @@ import pytest
 from absl.testing import flagsaver
 from runs import benchmark
 
-ROW = {"precision": "float32", "batch": 32, "NTM": 1.5, "RNN(NTMCell)": 2.25, "LSTM": 0.5}
-
 
 @pytest.fixture
 def gpu(monkeypatch):
     """The benchmark, whose processes say what they are told here instead of measuring."""
     gpu = benchmark("gpu")
 
-    def run(backend, *arguments):
-        if "--in_process" in arguments:
-            lines = [{"device": "a fast one"}, ROW]
-            return finished("\n".join(map(json.dumps, lines)))
+    def run(backend, *arguments, **options):
         if "train.py" in arguments:
             logdir = pathlib.Path(arguments[-1].removeprefix("--logdir="))
             logdir.mkdir()
@@ -44,9 +39,30 @@ def test_it_prints_what_each_backend_gave(gpu, capsys):
     printed = capsys.readouterr().out
     assert "tensorflow: recorded steps of snowkylin's cell: 13 passed in 4.00s" in printed
     assert "jax: recorded steps of snowkylin's cell: ImportError: no jax" in printed
-    assert "tensorflow on a fast one: ms of a training step of copy" in printed
-    assert printed.count("| float32 | 32 | 1.50 | 2.25 | 0.50 |") == 2
+    assert "jax: ended: ImportError: no jax" in printed
     assert "jax: copy solved after 1400 steps, 20 seconds" in printed
+
+
+def test_a_program_that_fails_does_not_hide_the_times_of_the_others(gpu, capsys, monkeypatch):
+    def step_ms(contestant, precision, batch_size, seconds):
+        if (contestant, precision) == ("RNN(NTMCell)", "mixed_bfloat16"):
+            raise ValueError("no bfloat16 here")
+        return {"NTM": 1.5, "RNN(NTMCell)": 2.25, "LSTM": 0.5}[contestant]
+
+    monkeypatch.setattr(gpu, "step_ms", step_ms)
+    with flagsaver.flagsaver(in_process=True, batches=["32"]):
+        gpu.main(["gpu.py"])
+    printed = capsys.readouterr().out
+    assert "tensorflow on CPU: ms of a training step of copy" in printed
+    assert "| float32 | 32 | 1.50 | 2.25 | 0.50 |" in printed
+    assert "| mixed_bfloat16 | 32 | 1.50 | failed: no bfloat16 here | 0.50 |" in printed
+
+
+def test_a_process_that_takes_too_long_is_ended(monkeypatch):
+    gpu = benchmark("gpu")
+    monkeypatch.setattr(gpu, "_SECONDS_AT_MOST", 0.2)
+    found = gpu.run("tensorflow", "-c", "import time; time.sleep(60)")
+    assert found.returncode and "timed out after 0.2 seconds" in found.stderr
 
 
 def test_wrong_arguments_are_refused(gpu):

@@ -156,7 +156,7 @@ def test_what_is_not_finite_is_named():
     weights = model.trainable_variables
     weights[-1].assign(tf.fill(weights[-1].shape, math.nan))
     with pytest.raises(callbacks.NonFiniteLossError) as error:
-        fit(model, callbacks.StopWhenNotFinite(guard))
+        fit(model, callbacks.StopWhenNotFinite())
     named = re.search("with (.*) not finite; the first .* that of (.*) in step 1", str(error.value))
     names = [getattr(weight, "path", weight.name) for weight in weights]
     assert named and named[1] == names[-1] and named[2] in names
@@ -172,8 +172,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(tmp_pat
     data = {"training": sequences().map(spoilt), "validation": sequences()}[when]
     validation = {"training": None, "validation": sequences().map(spoilt)}[when]
     path = tmp_path / "model.keras"
-    guard = GuardGradients()
-    in_order = [guard, callbacks.StopWhenNotFinite(guard), callbacks.SaveLatest(str(path), model)]
+    in_order = [GuardGradients(), callbacks.StopWhenNotFinite(), callbacks.SaveLatest(str(path), model)]
     with pytest.raises(callbacks.NonFiniteLossError, match="loss became nan by training step"):
         model.fit(data, validation_data=validation, callbacks=in_order, verbose=0, shuffle=False)
     assert not path.exists()

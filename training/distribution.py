@@ -43,6 +43,13 @@ def make_strategy(settings: Settings, logdir: str | None) -> Any:
     return strategy
 
 
+def leave_gpus_to_keras() -> None:
+    """Keeps TensorFlow, which only feeds a run on JAX, from taking a GPU's memory."""
+    if not IS_TENSORFLOW:
+        with contextlib.suppress(RuntimeError):  # TensorFlow has run already.
+            tf.config.set_visible_devices([], "GPU")
+
+
 def _strategy_of_tensorflow(name: str) -> tuple[tf.distribute.Strategy, int]:
     """The strategy, and its number of devices."""
     if name == "multi_worker_mirrored":

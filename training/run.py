@@ -73,6 +73,7 @@ def train(
     """
     started = time.perf_counter() if started is None else started
     _check_can_run(settings)
+    distribution.leave_gpus_to_keras()
     if logdir == "":
         raise BadInput("Argument `logdir` must be a path, or None. Received: logdir=''")
     folder = None if logdir is None else os.path.expanduser(logdir)
@@ -373,6 +374,7 @@ def evaluate(
             locations.
     """
     _check_can_run(settings)
+    distribution.leave_gpus_to_keras()
     folder = os.path.expanduser(logdir)
     name = "best.keras" if best else "model.keras"
     run_folder.check_has_model(folder, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._own_weights: list[np.ndarray] = []
+        self._own_weights: list[Any] = []
 
     def on_train_begin(self, logs=None):
         self._own_weights = []
@@ -77,7 +78,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
     def _show(self) -> None:
         weights = self.model.trainable_variables
         if not self._own_weights:
-            self._own_weights = [np.array(weight) for weight in weights]
+            self._own_weights = [*map(_copy, weights)]
             self.model.optimizer.finalize_variable_values(weights)
             self._own_arrays()
 
@@ -85,4 +86,13 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         """Gives the weights arrays of their own: a step of JAX frees those that it was given."""
         if keras.backend.backend() == "jax":
             for weight in self.model.trainable_variables:
-                weight.assign(np.array(weight))
+                weight.assign(_copy(weight))
+
+
+def _copy(weight: Any) -> Any:
+    """A weight's values. On JAX they stay on their devices: no process has to wait for others."""
+    if keras.backend.backend() != "jax":
+        return np.array(weight)
+    import jax
+
+    return jax.numpy.copy(weight.value)

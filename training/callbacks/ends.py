@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ntm_keras.callbacks import GuardGradients
-from ntm_keras.keras_compat import keras, training_step
+from ntm_keras.keras_compat import keras, to_numpy, training_step
 
 
 class StopAfter(keras.callbacks.Callback):
@@ -205,18 +204,11 @@ class NonFiniteLossError(Exception):
 class StopWhenNotFinite(keras.callbacks.Callback):
     """Ends training when its loss is no longer finite, and says what overflowed first.
 
-    Put it before the callbacks that save.
-
-    Args:
-        guard: The training's `GuardGradients`, which knows the first gradient that overflowed.
+    Put it before the callbacks that save. The training needs a `GuardGradients` too.
 
     Raises:
         NonFiniteLossError: In training, when loss or validation loss is NaN or infinite.
     """
-
-    def __init__(self, guard: GuardGradients):
-        super().__init__()
-        self._guard = guard
 
     def on_train_batch_end(self, batch, logs=None):
         self._check("loss", logs)
@@ -236,11 +228,9 @@ class StopWhenNotFinite(keras.callbacks.Callback):
     def _not_finite(self) -> str:
         """Which weights are not finite, and which gradient was left out first."""
         variables = self.model.trainable_variables
-        weights = [
-            _path(each) for each in variables if not np.isfinite(tf.convert_to_tensor(each)).all()
-        ]
+        weights = [_path(each) for each in variables if not np.isfinite(to_numpy(each)).all()]
         found = f"{', '.join(weights) or 'no weight'} not finite"
-        step, index = self._guard.variables["first_left_out"].numpy()
+        step, index = to_numpy(self.model.optimizer.first_left_out)
         if step > 0:
             weight = _path(variables[index])
             found += f"; the first gradient to overflow was that of {weight} in step {step}"

@@ -88,7 +88,7 @@ class RunCallbacks(NamedTuple):
             StopAfter(steps),
             *[each for each in (self.averages, self.begin_again, self.grow) if each],
             self.guard,
-            StopWhenNotFinite(self.guard),
+            StopWhenNotFinite(),
             *[ignore_write_errors(each) for each in (*logs, self.latest, self.best)],
             self.stop,
             self.clock,
