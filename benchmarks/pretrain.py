@@ -31,7 +31,8 @@ _KEPT = ("flags.cfg", "data_names.json", "model.keras", "result.json", "eval.jso
 def make(task: str, run: pathlib.Path, settings: list[str]) -> None:
     """Trains and measures a machine, and puts it into pretrained/."""
     train = [sys.executable, str(ROOT / "train.py"), f"--logdir={run}"]
-    subprocess.run([*train, f"--task={task}", *settings], check=True)
+    config = f"--flagfile={ROOT / 'configs' / task}.cfg"  # A run's own settings may be older.
+    subprocess.run([*train, config, *settings], check=True)
     subprocess.run([*train, "--mode=eval"], check=True)
     kept = ROOT / "pretrained" / task
     kept.mkdir(exist_ok=True)

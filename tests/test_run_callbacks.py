@@ -172,7 +172,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_anything_is_saved(tmp_pat
     data = {"training": sequences().map(spoilt), "validation": sequences()}[when]
     validation = {"training": None, "validation": sequences().map(spoilt)}[when]
     path = tmp_path / "model.keras"
-    in_order = [GuardGradients(), callbacks.StopWhenNotFinite(), callbacks.SaveLatest(str(path), model)]
+    in_order = [
+        GuardGradients(),
+        callbacks.StopWhenNotFinite(),
+        callbacks.SaveLatest(str(path), model),
+    ]
     with pytest.raises(callbacks.NonFiniteLossError, match="loss became nan by training step"):
         model.fit(data, validation_data=validation, callbacks=in_order, verbose=0, shuffle=False)
     assert not path.exists()
