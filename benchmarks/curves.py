@@ -50,10 +50,10 @@ def draw(axes: plt.Axes, task: str, folders: dict[str, str]) -> None:
             steps, cost = (line["validations"][each] for each in ("steps", measure_of(task)))
             sequences = [step * line["flags"]["batch_size"] / 1000 for step in steps]
             axes.plot(sequences, cost, color=f"C{index}", alpha=0.7, linewidth=1, label=label)
-    above = " above the optimum" if measure_of(task) == _EXCESS else ""
+    above = " above the optimum,\n" if measure_of(task) == _EXCESS else ", "
     axes.set_title(task.replace("_", " "))
     axes.set_xlabel("thousands of sequences")
-    axes.set_ylabel(f"cost{above}, bits per sequence")
+    axes.set_ylabel(f"cost{above}bits per sequence")
     axes.set_yscale("log")
     axes.legend()
 

@@ -1,4 +1,4 @@
-"""Trains a machine of the project further: from repeating up to 10 vectors to up to 20.
+"""Trains a machine of the project further: from repeating up to 10 vectors to up to 40.
 
 python examples/continue_training.py
 """
@@ -14,11 +14,11 @@ from ntm_keras import BitCrossentropy, WrongBitsPerSequence
 from tasks.repeat_copy import RepeatCopy
 
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
-LONGER = RepeatCopy(max_length=20)
+LONGER = RepeatCopy(max_length=40)
 
 
 def main(steps: int = 100) -> tuple[float, float]:
-    """Trains on; returns the wrong bits of 20 vectors repeated 10 times, before and after."""
+    """Trains on; returns the wrong bits of 40 vectors repeated 10 times, before and after."""
     path = PRETRAINED / "repeat_copy" / "model.keras"
     model = tf.keras.models.load_model(path, compile=False)
     model.compile(
@@ -27,7 +27,7 @@ def main(steps: int = 100) -> tuple[float, float]:
         weighted_metrics=[WrongBitsPerSequence()],
         jit_compile=True,
     )
-    test = LONGER.evaluation((20, 10), sequences=128, batch_size=64, seed=0)
+    test = LONGER.evaluation((40, 10), sequences=128, batch_size=64, seed=0)
     _, before = model.evaluate(test, verbose=0)
     training = LONGER.training(batch_size=16, seed=0)
     model.fit(training, steps_per_epoch=steps, shuffle=False, verbose=2)
