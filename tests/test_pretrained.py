@@ -46,6 +46,15 @@ def test_the_oldest_keras_wrote_them_so_that_every_newer_one_reads_them(name):
     assert written_by.startswith(f"{oldest}.")
 
 
+@pytest.mark.parametrize("name", FOLDERS)
+def test_they_were_trained_with_the_settings_of_their_tasks(name):
+    trained, shipped = (
+        {**flags_of(argument), "seed": 0, "omniglot": None}
+        for argument in (f"--flagfile={ROOT / 'pretrained' / name / 'flags.cfg'}", f"--task={name}")
+    )
+    assert trained == shipped
+
+
 @of_keras_3
 @pytest.mark.parametrize("name", FOLDERS)
 def test_they_take_a_batch_without_a_warning(name):
