@@ -81,7 +81,16 @@ def test_a_tilde_means_the_home_folder(tmp_path, monkeypatch):
 def test_every_config_names_its_task_and_has_flags_that_exist(path):
     if path.is_file():
         assert path.suffix == ".cfg", "configs are flagfiles"
-        assert f"--task={flags_of(f'--flagfile={path}')['task']}\n" in path.read_text()
+        task = flags_of(f"--flagfile={path}")["task"]
+        assert f"--task={task}\n" in path.read_text() or path.stem == "lstm_network"
+
+
+@pytest.mark.parametrize("task", ["copy", "repeat_copy", "associative_recall"])
+def test_the_lstm_network_s_settings_go_on_top_of_a_task_s(task):
+    found, of_task = flags_of(config(task), config("lstm_network")), flags_of(config(task))
+    for name in ("task", "batch_size", "steps", "validate_every", "solved_below"):
+        assert found[name] == of_task[name]
+    assert (found["model"], found["weight_noise"], found["input_noise"]) == ("lstm", 0, 0)
 
 
 def test_snowkylin_s_settings_are_snowkylin_s():
