@@ -78,6 +78,7 @@ def finish(processes):
     for process in processes:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
+        assert "Your input ran out of data" not in errors
 
 
 def train_mirrored(logdir, **others):

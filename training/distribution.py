@@ -6,6 +6,8 @@ import contextlib
 import functools
 import json
 import os
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -115,9 +117,16 @@ def worker_of(strategy: Any) -> int:
     return jax.process_index()
 
 
-def in_use(strategy: Any) -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def in_use(strategy: Any) -> Iterator[None]:
     """The context of a run. JAX's distribution is in use in all of it, not only to make models."""
-    return strategy.scope() if strategy and not IS_TENSORFLOW else contextlib.nullcontext()
+    if not strategy or IS_TENSORFLOW:
+        yield
+        return
+    with strategy.scope(), warnings.catch_warnings():
+        # Keras does not know how many batches there are of what processes share.
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
 
 
 def making_models(strategy: Any) -> contextlib.AbstractContextManager:
