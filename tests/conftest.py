@@ -47,19 +47,21 @@ def pytest_ignore_collect(collection_path):
     return True if collection_path.name in files_named(WITHOUT_KERAS) and is_keras_2() else None
 
 
-def keep_compiled_programs_of_jax(config):
+def compile_less_on_jax(config):
     """What one process has compiled, the others take from a folder."""
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     config.add_cleanup(folder.cleanup)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    # Small programs: to optimize them takes longer than to run them. JAX's own tests do the same.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 
 def pytest_configure(config):
     """Two devices, for what they share: they must be made before anything runs on them."""
     config.option.loadscopereorder = False  # pytest-xdist would begin with the most tests.
     if os.environ.get("KERAS_BACKEND") == "jax" and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        keep_compiled_programs_of_jax(config)
+        compile_less_on_jax(config)
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
     import tensorflow as tf
