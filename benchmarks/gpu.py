@@ -95,8 +95,10 @@ def step_ms(contestant: str, precision: str, batch_size: int, seconds: float) ->
 def print_times() -> None:
     """Prints a table with a row for each precision and batch size, each as soon as it is known."""
     from ntm_keras.keras_compat import keras
+    from training.distribution import leave_gpus_to_keras
 
     backend = keras.backend.backend()
+    leave_gpus_to_keras()
     print(f"{backend} on {device(backend)}: ms of a training step of copy\n")
     print(f"| precision | batch | {' | '.join(_CONTESTANTS)} |\n| --- | --- | --- | --- | --- |")
     for precision in _PRECISIONS:
@@ -121,7 +123,6 @@ def device(backend: str) -> str:
         return tf.config.experimental.get_device_details(last).get("device_name", last.device_type)
     import jax
 
-    tf.config.set_visible_devices([], "GPU")  # It only makes the sequences.
     return jax.devices()[0].device_kind
 
 

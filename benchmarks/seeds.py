@@ -28,7 +28,7 @@ from tensorboard.util import tensor_util
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from tasks import TASKS
-from training import BadInput, command_line, flagfiles
+from training import BadInput, command_line, flagfiles, report
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -61,15 +61,8 @@ def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any
         json.loads((run / name).read_text(encoding="utf-8"))
         for name in ("result.json", "eval.json")
     )
-    found = validations(run, measures_of(result))
+    found = validations(run, list(report.measures(result)))
     return {"seed": seed, **result, "sizes": records, "validations": found}
-
-
-def measures_of(record: dict[str, Any]) -> list[str]:
-    """The names of the measures in result.json, or in a record of eval.json."""
-    others = {"seed", "solved", "steps", "sequences", "seconds", "flags", "sizes", "validations"}
-    others |= {"size", "sequences_without_error"}
-    return [name for name in record if name not in others]
 
 
 def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]]:
@@ -149,7 +142,8 @@ def rows_of(sizes: str, records: Sequence[dict[str, Any]]) -> list[list[str]]:
             [record[name] for record in records],
             ",.3f",
         )
-        for name in measures_of(records[0])
+        for name in report.measures(records[0])
+        if name not in ("seed", "sizes", "validations")
     ]
 
 

@@ -323,5 +323,8 @@ def has_dropout(cell: Any) -> bool:
 
 
 def _with_masks(cell: Any) -> list[Any]:
-    cells = getattr(cell, "cells", [cell])
-    return [inner for inner in cells if hasattr(inner, "reset_dropout_mask")]
+    """The cell, or all within it: of stacked cells, of a machine with its own controller."""
+    if hasattr(cell, "reset_dropout_mask"):
+        return [cell]
+    within = [*getattr(cell, "cells", ()), getattr(cell, "controller", None)]
+    return [inner for each in within if each is not None for inner in _with_masks(each)]

@@ -3,7 +3,8 @@
 A label is a string of `places` characters, and each character is one of `letters` letters.
 `targets` and `logits` have the shape `(batch, time, places * letters)`; the targets are one-hot at
 each place. `sample_weight` is the mask `(batch, time)`: 1 where an answer counts, 0 elsewhere.
-Steps that a layer of the model masks do not count either. The answer at each place is the letter
+Steps that a layer of the model masks do not count either, with the exception that metrics.py tells.
+The answer at each place is the letter
 with the largest logit. A label is right if all its characters are.
 """
 
@@ -24,7 +25,7 @@ class LabelCrossentropy(MaskedCrossentropy):
     Args:
         places: How many characters a label has.
         name: Name of the loss.
-        **kwargs: Keras's own, such as `dtype`.
+        **kwargs: Keras's own.
 
     Raises:
         ValueError: `reduction` is not Keras's default.

@@ -80,7 +80,8 @@ class MemoryCell(AbstractRNNCell):
         memory_size: Number of memory locations.
         memory_vector_dim: Width of each location.
         controller: One of `controllers.CONTROLLERS`: `"lstm"`, `"counting_lstm"`, `"feedforward"`
-            (tanh) and `"rnn"` (tanh); or a Keras RNN cell whose output is `rnn_size` wide.
+            (tanh) and `"rnn"` (tanh); or a Keras RNN cell whose output is `rnn_size` wide. With
+            dropout it needs the cell's own layer: `keras.layers.RNN` may keep the dropout masks.
         controller_layers: Number of layers of a named controller.
         kernel_initializer: Initializer of the projections' kernels.
         bias_initializer: Initializer of the projections' biases.

@@ -107,7 +107,7 @@ class MANNCell(MemoryCell):
     ```
 
     w_{t-1}^lu is 1 at the `head_num` locations with the smallest w_{t-1}^u, and 0 elsewhere; among
-    equals the last locations count. The least used of these rows is cleared.
+    equals the last locations count (on PyTorch any). The least used of these rows is cleared.
 
     Args:
         rnn_size: Width of the controller.

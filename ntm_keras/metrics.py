@@ -65,7 +65,7 @@ class BitCrossentropy(MaskedCrossentropy):
 
     Args:
         name: Name of the loss.
-        **kwargs: Keras's own, such as `dtype`.
+        **kwargs: Keras's own.
 
     Raises:
         ValueError: `reduction` is not Keras's default.

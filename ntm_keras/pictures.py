@@ -242,7 +242,12 @@ def plot_panels(panels: Sequence[Panel], steps: int, title: str = "") -> Figure:
 
     Returns:
         The figure.
+
+    Raises:
+        ValueError: There is no panel.
     """
+    if not panels:
+        raise ValueError("Argument `panels` must hold a panel. Received: panels=[]")
     heights = [
         each.height or np.clip(_ROW_HEIGHT * len(each.values), _LEAST_HEIGHT, _MOST_HEIGHT)
         for each in panels

@@ -9,7 +9,7 @@ from fits import Recorder, fit, make_model, overflowing, sequences
 from runs import events
 
 from ntm_keras import NTM, BitCrossentropy, callbacks, pictures
-from ntm_keras.callbacks.images import EventLog
+from ntm_keras.callbacks.events import EventLog
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 
 pytestmark = pytest.mark.eager

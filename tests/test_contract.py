@@ -410,8 +410,12 @@ def some_mask():
     return np.array([[1, 0, 0], [0, 0, 1], [1, 0, 1]], bool)
 
 
+OF_THE_FIRST_STATE = "Keras repeats its first state for its output; use `NTM`"
+
+
 @feature("Explicit masks: a masked step changes neither output nor state")
 def test_explicit_masks(make, inputs):
+    only_a_layer_has_masks_on_jax(make)
     layer = make(return_sequences=True, return_state=True)
     mask = some_mask()
     outputs, *states = layer(inputs, mask=ops.convert_to_tensor(mask))
@@ -426,6 +430,7 @@ def test_explicit_masks(make, inputs):
 
 @feature("`Masking` before it, sequences of several lengths in one batch")
 def test_masking(make, inputs):
+    only_a_layer_has_masks_on_jax(make)
     layer = make()
     lengths = [3, 2, 1]
     padded = inputs * (np.arange(TIME) < np.array(lengths)[:, np.newaxis])[:, :, np.newaxis]
@@ -434,6 +439,14 @@ def test_masking(make, inputs):
     for index, length in enumerate(lengths):
         alone = inputs[index : index + 1, :length]
         assert_equal(found[index], by_hand(layer, alone)[0][0, -1])
+
+
+FEATURES.append(("Both for an `NTMCell` in `keras.layers.RNN`", {"jax": OF_THE_FIRST_STATE}))
+
+
+def only_a_layer_has_masks_on_jax(make):
+    if COLUMN == "jax" and not make.is_layer:
+        pytest.skip(OF_THE_FIRST_STATE)
 
 
 @feature("`zero_output_for_mask`")
@@ -614,15 +627,36 @@ def test_vectorized_map_over_masks(name, random):
 # Training
 
 
+KEEPS_DROPOUT_MASKS = "it keeps its masks; use `NTM`"
+
+
 @feature("`training` reaches a controller with dropout; a mask for every sequence")
 @costly
-def test_dropout(make, inputs):
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_dropout(make, inputs, is_nested):
+    if COLUMN == "jax" and not make.is_layer:
+        pytest.skip(KEEPS_DROPOUT_MASKS)
     controller = keras.layers.LSTMCell(6, dropout=0.5)
+    if is_nested:
+        controller = NTMCell(6, 5, 3, 1, 1, output_dim=6, controller=controller)
     layer = built(make({"controller": controller}))
     assert_equal(layer(inputs), by_hand(layer, inputs)[0][:, -1])
     first, second = (layer(inputs, training=True) for _ in range(2))
     assert distance(first, second) > 1e-5
     assert distance(first, layer(inputs)) > 1e-5
+
+
+FEATURES.append(
+    (
+        "The same for an `NTMCell` in `keras.layers.RNN`",
+        {
+            **dict.fromkeys(
+                COLUMNS, f"not with `stateful` or `initial_state`; {KEEPS_DROPOUT_MASKS}"
+            ),
+            "jax": KEEPS_DROPOUT_MASKS,
+        },
+    )
+)
 
 
 def projections(layer):

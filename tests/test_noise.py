@@ -62,6 +62,7 @@ def test_the_gradient_is_that_of_the_noisy_weights():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not IS_TENSORFLOW, reason="it takes TensorFlow's gradients")
 @pytest.mark.parametrize(
     "make, xla",
     # Under Keras 2 both run in the same loop.

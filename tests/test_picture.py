@@ -13,7 +13,8 @@ from PIL import Image
 from runs import ROOT, benchmark, tiny
 
 from ntm_keras import pictures
-from ntm_keras.callbacks.images import EventLog, write_figures
+from ntm_keras.callbacks.events import EventLog
+from ntm_keras.callbacks.images import write_figures
 from ntm_keras.keras_compat import IS_KERAS_2
 from tasks.omniglot import Omniglot
 from training import models, run_folder

@@ -161,6 +161,11 @@ def test_no_number_is_left_out_where_there_are_more_than_pixels(shape):
         assert drawn(values) != nothing
 
 
+def test_a_figure_without_panels_is_refused():
+    with pytest.raises(ValueError, match=r"`panels` must hold a panel"):
+        pictures.plot_panels([], steps=3)
+
+
 @pytest.mark.parametrize("heads", [1, 2])
 def test_what_was_finite_before_an_overflow_is_still_seen(random, heads):
     found = traced(random, heads, heads)

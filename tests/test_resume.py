@@ -5,9 +5,11 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -128,6 +130,16 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     told = "fresh sequences:"
     assert said.split(told)[1] == printed.split(told)[1]
     assert again == result
+
+
+@pytest.mark.eager
+def test_a_run_that_goes_on_has_no_result_until_its_end(stopped, tmp_path):
+    logdir, *_ = stopped
+    shutil.copytree(logdir, tmp_path / "run")
+    interrupted = unittest.mock.patch("training.run._fit", side_effect=KeyboardInterrupt)
+    with interrupted, pytest.raises(KeyboardInterrupt):
+        trained(dataclasses.replace(LONG, steps=61), tmp_path / "run")
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 @pytest.mark.slow

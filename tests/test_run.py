@@ -468,6 +468,7 @@ def test_a_model_of_other_settings_is_no_beginning(run, tmp_path):
         train(settings, tmp_path / "run")
     with pytest.raises(BadInput, match="--init_from=nowhere.keras: there is no such file"):
         train(tiny(init_from="nowhere.keras"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 # Bad input

@@ -5,7 +5,7 @@ import tensorflow as tf
 from runs import events, flags_of
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from ntm_keras.callbacks.images import EventLog
+from ntm_keras.callbacks.events import EventLog
 from tasks import TASKS, task_class
 from training import Settings, tensorboard
 

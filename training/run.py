@@ -16,7 +16,6 @@ from typing import Any
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-import ntm_keras  # noqa: F401  registers the classes of saved models
 from ntm_keras.callbacks import Checkpoints, MachineImages
 from ntm_keras.keras_compat import IS_KERAS_2, keras, training_step
 from training import distribution, models, report, run_folder, tensorboard
@@ -80,9 +79,10 @@ def train(
     strategy = distribution.make_strategy(settings, folder)
     if folder and distribution.worker_of(strategy):
         return _help_to_train(settings, folder, overwrite, strategy, started)
+    _check_measures(settings)
+    run_folder.check_init_from(folder or "", settings.init_from, overwrite)
     folder = folder or run_folder.make_new(settings.task_name)
     run_folder.check_may_train(folder, overwrite)
-    _check_measures(settings)
     with run_folder.claim(folder), distribution.in_use(strategy):
         _prepare(settings, folder, overwrite)
         return _train(settings, folder, strategy, started)
@@ -118,7 +118,6 @@ def _check_measures(settings: Settings) -> None:
 
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
     """Checks that the folder holds this run or none, and writes the run's flags and data names."""
-    run_folder.check_init_from(logdir, settings.init_from, overwrite)
     if overwrite:
         run_folder.clear(logdir)
     if run_folder.is_run(logdir):
@@ -188,6 +187,7 @@ def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> di
             is_over = used.stop.is_solved(step)
     if not is_over:
         report.print_beginning(settings, logdir, step)
+        run_folder.forget_result(logdir)
         _fit(settings, logdir, trainer, used, _logs(settings, logdir, trainer, evaluator))
     fresh = task.report(settings.eval_sequences, EVAL_BATCH_SIZE, settings.seed)
     with used.averaged(), doing("Measuring on fresh sequences"):

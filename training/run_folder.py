@@ -272,6 +272,11 @@ def write_json(logdir: str, name: str, content: Any) -> None:
     write(logdir, name, json.dumps(content, indent=2) + "\n")
 
 
+def forget_result(logdir: str) -> None:
+    """Removes the result of a run that goes on: it is no longer that of its machine."""
+    pathlib.Path(logdir, "result.json").unlink(missing_ok=True)
+
+
 def last_step(logdir: str) -> int:
     """The step at which the run ended; 0 if it has not ended yet.
 

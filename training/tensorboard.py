@@ -14,7 +14,8 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from ntm_keras.callbacks.images import EventLog, write_figures
+from ntm_keras.callbacks.events import EventLog
+from ntm_keras.callbacks.images import write_figures
 from ntm_keras.keras_compat import as_graph, keras
 from ntm_keras.tracing import trace_model
 from tasks.task import Task

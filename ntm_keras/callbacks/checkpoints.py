@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from ntm_keras import validation
 from ntm_keras.callbacks.averages import SwapAveragedWeights
-from ntm_keras.callbacks.images import reason
+from ntm_keras.callbacks.events import reason
 from ntm_keras.keras_compat import (
     IS_TENSORFLOW,
     build_optimizer,
@@ -278,7 +278,7 @@ def _checkpoint_name(file: pathlib.Path) -> str:
 def _finished(folder: pathlib.Path) -> list[pathlib.Path]:
     """The digest files, the latest step's last."""
     files = folder.glob("step-*.sha256")
-    return sorted(file for file in files if _checkpoint_name(file) == file.stem)
+    return sorted((file for file in files if _checkpoint_name(file) == file.stem), key=_step)
 
 
 def _step(path: pathlib.Path) -> int:

@@ -33,8 +33,8 @@ class GuardGradients(keras.callbacks.Callback):
     strategy share a batch, the norm is that of the whole batch's gradient, and the optimizer clips
     that gradient too. Without this callback Keras 3 clips the gradient of each part.
 
-    On JAX the optimizer keeps these values among its own variables. To restore a checkpoint before
-    training there, give the callback the model first: `guard.set_model(model)`.
+    On JAX and PyTorch the optimizer keeps these values among its own variables. To restore a
+    checkpoint before training there, give the callback the model first: `guard.set_model(model)`.
 
     Raises:
         ValueError: When training begins: the model is not compiled, or was trained without this

@@ -3,24 +3,20 @@
 from training.callbacks.attempts import BeginAgain
 from training.callbacks.ends import (
     NonFiniteLossError,
-    RunTime,
     SignalReceivedError,
     StopAfter,
     StopOnSignal,
     StopWhenNotFinite,
     StopWhenSolved,
 )
-from training.callbacks.growing import GrowMemory
 from training.callbacks.logs import ScalarLog, SizeLog
 from training.callbacks.run_callbacks import RunCallbacks
 from training.callbacks.saving import SaveBest, SaveLatest, ignore_write_errors
 
 __all__ = [
     "BeginAgain",
-    "GrowMemory",
     "NonFiniteLossError",
     "RunCallbacks",
-    "RunTime",
     "SaveBest",
     "SaveLatest",
     "ScalarLog",

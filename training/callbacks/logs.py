@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from ntm_keras.callbacks.images import EventLog, EveryFewEpochs
+from ntm_keras.callbacks.events import EventLog, EveryFewEpochs
 from ntm_keras.keras_compat import keras, to_numpy, training_step
 
 # What is not a measure of the task.
