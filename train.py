@@ -1,19 +1,22 @@
 """Trains a Neural Turing Machine on a task, or evaluates a trained one.
 
-  python train.py                                  train on the copy task
-  python train.py --task=copy --max_length=10      with other limits
-  python train.py --flagfile=configs/paper/copy_ntm_lstm.cfg     with the paper's settings
-  python train.py --mode=eval --logdir=runs/copy/..     measure a trained machine
+  python train.py                              train on the copy task
+  python train.py --task=copy --max_length=10  with other limits
+  python train.py --flagfile=configs/paper/copy_ntm_lstm.cfg
+                                               with the paper's settings
+  python train.py --mode=eval --logdir=runs/copy/..
+                                               measure a trained machine
 
---task=NAME alone takes its defaults from configs/NAME.cfg; --flagfile takes any other. Flags on
-the command line win over both. A run's folder holds flags.cfg (a flagfile), result.json,
-eval.json, model.keras, checkpoints and what TensorBoard shows. A run that was stopped goes on with
---logdir=RUN.
+--task=NAME alone takes its defaults from configs/NAME.cfg; --flagfile takes any
+other. Flags on the command line win over both. A run's folder holds flags.cfg
+(a flagfile), result.json, eval.json, model.keras, checkpoints and what
+TensorBoard shows. A run that was stopped goes on with --logdir=RUN.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import warnings
@@ -57,4 +60,5 @@ if __name__ == "__main__":
     except (training.BadInput, ImportError, OSError) as error:
         sys.exit(f"train.py: {error}")
     except KeyboardInterrupt:
-        sys.exit("train.py: interrupted.")
+        print("train.py: interrupted.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

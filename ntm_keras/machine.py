@@ -541,7 +541,8 @@ class MemoryLayer(keras.layers.RNN):
         if len(shape) != 3 or shape[-1] is None:
             raise ValueError(
                 f"The input of {type(self).__name__} must have the shape (batch, time, features), "
-                f"with a known number of features. Received: {shape}"
+                "with a known number of features: a recurrent layer before it needs"
+                f" return_sequences=True. Received: {shape}"
             )
         if self.cell.built and shape[-1] != self.cell.input_spec.axes[-1]:
             raise ValueError(

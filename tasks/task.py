@@ -164,16 +164,19 @@ class Task:
         """The first sequence and a model's answer as text for a terminal."""
         import numpy as np
 
-        counts = mask[0] > 0
-        parts = {"input": inputs[0] > 0, "target": targets[0] > 0, "answer": logits[0] > 0}
+        counts = np.asarray(mask[0]) > 0
+        first = int(np.argmax(counts))
+        answered = f"from step {first + 1}"
+        parts = [
+            ("input", inputs[0], np.ones_like(counts)),
+            (f"target, {answered}", targets[0][first:], counts[first:]),
+            (f"answer, {answered}", logits[0][first:], counts[first:]),
+        ]
         lines = ["channels down, time across, # above 0"]
-        for title, above in parts.items():
-            lines += ["", title]
-            for channel in zip(*np.asarray(above).tolist()):
-                shown = np.asarray(counts) if title != "input" else [True] * len(channel)
-                lines.append(
-                    "".join(".#"[on] if is_shown else " " for on, is_shown in zip(channel, shown))
-                )
+        for title, values, shown in parts:
+            cells = np.where(np.asarray(values) > 0, "#", ".")
+            cells[~shown] = " "
+            lines += ["", title, *("".join(channel) for channel in cells.T)]
         return "\n".join(lines)
 
     def parse_size(self, text: str) -> Any:

@@ -156,7 +156,7 @@ def test_a_flag_of_the_model_itself_is_not_warned_of(recwarn):
 @pytest.mark.parametrize(
     "name, end",
     [
-        ("max_repeats", " ? It is one of --task=repeat_copy."),
+        ("max_repeats", "'max_repeats'. It is one of --task=repeat_copy."),
         ("classes", "'classes'. It is one of --task=omniglot."),
     ],
 )
@@ -213,6 +213,7 @@ def test_a_flag_of_another_task_is_refused_with_that_task_s_name(name, end):
         ("--lr=1", ["'lr'", "Did you mean --learning_rate?"]),
         ("--epochs=9", ["'epochs'", "Did you mean --steps?"]),
         ("--resume=run", ["'resume'", "Did you mean --logdir?"]),
+        ("--tsk=copy", ["'tsk'", "Did you mean --task?"]),
         ("--task=copyy", ["copyy", "Did you mean copy?"]),
         ("--mode=evaluate", ["evaluate", "Did you mean eval?"]),
         ("--output=there", ["--output=there is for --mode=eval"]),
@@ -258,7 +259,7 @@ def test_a_half_written_task_is_refused_and_does_not_disturb_another(monkeypatch
     with pytest.raises(BadInput, match="--task=half: Half must define `input_width`"):
         flagfiles.define("half")
     assert tasks.name_of(Copy()) == "copy"
-    with pytest.raises(BadInput, match="Did you mean: max_length"):
+    with pytest.raises(BadInput, match="Did you mean --max_length"):
         parse("--max_lenght=3")
 
 
@@ -290,7 +291,8 @@ def test_evaluating_nothing_names_the_newest_runs(tmp_path, monkeypatch):
         folder = tmp_path / "runs" / "copy" / f"run{number}"
         folder.mkdir(parents=True)
         run_folder.write_settings(str(folder), tiny().as_flags())
-        os.utime(folder / "flags.cfg", (number, number))
+        (folder / "model.keras").touch()
+        os.utime(folder / "model.keras", (number, number))
     said = complaint("--mode=eval")
     newest = ", ".join(f"--logdir=runs/copy/run{number}" for number in (3, 2, 1))
     assert_refused(said, f"The newest: {newest}")

@@ -19,7 +19,7 @@ def steps(monkeypatch):
 
 
 def make_progress(**settings):
-    stop = types.SimpleNamespace(passed=2, is_testing=False)
+    stop = types.SimpleNamespace(passed=2, is_testing=False, failed_test=None)
     return Progress(tiny(**settings), stop, types.SimpleNamespace(seconds=3723.4))
 
 
@@ -54,6 +54,15 @@ def test_a_validation_is_told_in_one_line(capsys):
     shown.on_epoch_end(0, {"loss": 0.5, "val_wrong_bits_per_sequence": 0.25})
     said = capsys.readouterr().out.split()
     assert said == ["3", "1:02:03", "0.5000", "0.2500", "2", "of", "5"]
+
+
+def test_a_test_that_was_not_passed_is_told(capsys):
+    shown = make_progress(solved_times=5)
+    shown._stop.failed_test = 0.125
+    at(shown, 3)
+    shown.on_epoch_end(0, {"loss": 0.5, "val_wrong_bits_per_sequence": 0.0})
+    assert capsys.readouterr().out.rstrip().endswith("0.0000  0.1250 in test".rjust(30))
+    assert drawn(shown)[1] == "wrong bits per sequence: 0.0000, but 0.1250 in test"
 
 
 def test_what_is_left_is_told_from_the_steps_since_the_first_call(monkeypatch):

@@ -20,6 +20,7 @@ USUAL = [
     "I0000 00:00:1.1 1 port.cc:153] oneDNN custom operations are on. You may see",
     "E0000 00:00:1.2 1 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
     "E0000 00:00:1.3 1 util.cc:131] oneDNN supports DT_BOOL only on platforms with AVX-512.",
+    "E0000 00:00:1.3 1 util.cc:131] oneDNN supports DT_INT32 only on platforms with AVX-512.",
 ]
 UNUSUAL = [
     "E0000 00:00:1.4 1 allocator.cc:1] out of memory",

@@ -294,8 +294,9 @@ def test_evaluation_measures_every_size_and_shows_an_example(run, evaluation):
     assert [record["size"] for record in records] == ["2", "5"]
     for record in records:
         assert f"{record['wrong_bits_per_sequence']:.3f}" in printed
-    for title in ("input", "target", "answer"):
+    for title in ("input", "target, from step 4", "answer, from step 4"):
         assert f"\n{title}\n" in printed
+    assert printed.endswith(f"\nWritten to {run.logdir}.\n")
 
 
 def test_evaluation_is_shown_in_tensorboard_too(run, evaluation):
@@ -469,6 +470,11 @@ def test_a_model_of_other_settings_is_no_beginning(run, tmp_path):
     with pytest.raises(BadInput, match="--init_from=nowhere.keras: there is no such file"):
         train(tiny(init_from="nowhere.keras"), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+    with pytest.raises(BadInput, match=f"there is no such file. Give {run.logdir}/model.keras"):
+        train(tiny(init_from=str(run.logdir)), tmp_path / "other")
+    (tmp_path / "text.keras").write_text("text")
+    with pytest.raises(BadInput, match="text.keras is not a .keras file"):
+        train(tiny(init_from=str(tmp_path / "text.keras")), tmp_path / "other")
 
 
 # Bad input
@@ -535,6 +541,27 @@ def test_a_run_that_could_not_keep_anything_says_so():
     assert report.how_to_go_on("SIGINT", "run", 3, []) == (
         "Stopped by SIGINT after 3 steps. None could be kept."
     )
+
+
+def test_the_command_that_goes_on_names_the_keras_that_began(monkeypatch):
+    for name in ("KERAS_BACKEND", "TF_USE_LEGACY_KERAS"):
+        monkeypatch.delenv(name, raising=False)
+    assert "\n  KERAS_BACKEND" not in report.how_to_go_on("SIGINT", "run", 3, [2])
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    said = report.how_to_go_on("SIGINT", "run", 3, [2])
+    assert "To go on from step 2:\n  KERAS_BACKEND=jax " in said and said.endswith("--logdir=run")
+
+
+@pytest.mark.parametrize("number, shown", [(32, "runs"), (33, "runs/copy/1")])
+def test_tensorboard_is_given_all_runs_while_it_shows_them_at_first(
+    tmp_path, monkeypatch, number, shown
+):
+    monkeypatch.chdir(tmp_path)
+    for index in range(number):
+        folder = tmp_path / "runs" / "copy" / str(index)
+        folder.mkdir(parents=True)
+        (folder / "events.out.tfevents.1").touch()
+    assert report.where_to_look("runs/copy/1").endswith(f" --logdir {shown}")
 
 
 def test_the_settings_of_a_run_are_those_it_was_made_with(run, tmp_path):

@@ -85,7 +85,7 @@ def test_the_latest_model_is_saved_no_more_often_than_asked_and_at_the_end(
     assert [file.name for file in tmp_path.iterdir()] == ["model.keras"]
 
 
-def test_the_best_model_is_that_of_the_lowest_value(tmp_path):
+def test_the_best_model_is_the_latest_with_the_lowest_value(tmp_path):
     model = make_model()
     path = str(tmp_path / "best.keras")
     best = callbacks.SaveBest(path, model, "loss")
@@ -93,7 +93,7 @@ def test_the_best_model_is_that_of_the_lowest_value(tmp_path):
         model.set_weights([np.full(weight.shape, step) for weight in model.get_weights()])
         best.on_epoch_end(step, {"loss": loss})
     for weight in keras.models.load_model(path).get_weights():
-        np.testing.assert_array_equal(weight, 2)
+        np.testing.assert_array_equal(weight, 4)
     assert float(best.variables["lowest"]) == 2.0
 
 
@@ -268,6 +268,16 @@ def test_training_stops_when_validation_and_all_parts_of_a_test_are_below_the_th
     fit(model, stop, epochs=9)
     assert drawn == list(found)
     assert int(model.optimizer.iterations) == 8
+    assert stop.failed_test is None
+
+
+def test_the_mean_of_a_test_that_was_not_passed_is_kept_until_the_next_validation():
+    stop = callbacks.StopWhenSolved(1.0, lambda first, _: [0.5, 2.0][first % 2], "loss", parts=4)
+    stop.set_model(make_model())
+    stop.on_epoch_end(0, {"loss": 0.0})
+    assert stop.failed_test == 1.25
+    stop.on_epoch_end(1, {"loss": 1.0})
+    assert stop.failed_test is None
 
 
 def test_training_stops_only_after_so_many_passed_validations_in_a_row():

@@ -127,7 +127,7 @@ def test_ctrl_c_before_training_is_told_in_one_line():
         [sys.executable, "-c", INTERRUPTED], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     _, errors = process.communicate()
-    assert process.returncode == 1 and errors == "train.py: interrupted.\n"
+    assert process.returncode == 130 and errors == "train.py: interrupted.\n"
 
 
 # The signal comes while the command line is read.

@@ -10,7 +10,7 @@ import io
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from absl import flags
@@ -131,14 +131,17 @@ _OTHER_NAMES = {
 }
 
 
-def _meant(error: Exception) -> str:
-    """The flag or value that a user has probably meant, as a question, or nothing."""
+def _said(error: Exception, names: Iterable[str]) -> str:
+    """An error's text, and the one of these flags, or the value, that is probably meant."""
+    said = " ".join(str(error).split())
     if isinstance(error, flags.UnrecognizedFlagError):
-        meant = _OTHER_NAMES.get(error.flagname)
-        return f". Did you mean --{meant}?" if meant else ""
+        close = difflib.get_close_matches(error.flagname, names, n=1)
+        meant = _OTHER_NAMES.get(error.flagname, "".join(close))
+        said = said.split(" Did you mean")[0].rstrip(".")
+        return f"{said}. Did you mean --{meant}?" if meant else said
     choices = re.match(r"flag --\w+=(.*): value should be one of <(.*)>", str(error))
     close = difflib.get_close_matches(choices[1], choices[2].split("|")) if choices else []
-    return f". Did you mean {close[0]}?" if close else ""
+    return f"{said}. Did you mean {close[0]}?" if close else said
 
 
 def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[str]:
@@ -157,7 +160,7 @@ def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[s
         tasks = [
             f"--task={task}" for task in TASKS if name in {each.name for each in limits_of(task)}
         ]
-        said = where + " ".join(str(error).split()) + _meant(error)
+        said = where + _said(error, values)
         if tasks:
             end = "" if said.endswith("?") else "."
             said = f"{said.rstrip('.')}{end} It is one of {' and '.join(tasks)}."

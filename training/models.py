@@ -203,7 +203,7 @@ def load(path: str) -> Any:
         raise BadInput(f"{path} cannot be loaded: {' '.join(str(error).split())}") from error
 
 
-def with_memory_size(model: Any, memory_size: int) -> Any:
+def with_memory_size(model: Any, memory_size: int, flag: str = "--memory_size") -> Any:
     """`ntm_keras.with_memory_size`, for a flag.
 
     Raises:
@@ -212,7 +212,7 @@ def with_memory_size(model: Any, memory_size: int) -> Any:
     try:
         return ntm_keras.with_memory_size(model, memory_size)
     except ValueError as error:
-        raise BadInput(f"--memory_size={memory_size}: {error}") from error
+        raise BadInput(f"{flag}={memory_size}: {error}") from error
 
 
 def start_from(settings: Settings, trainer: Any) -> None:
@@ -225,7 +225,8 @@ def start_from(settings: Settings, trainer: Any) -> None:
     given = load(path)
     sizes = {each.memory_size for each in given.layers if isinstance(each, ntm_keras.MemoryLayer)}
     if sizes - {settings.memory_size_in_training}:
-        given = with_memory_size(given, settings.memory_size_in_training)
+        flag = f"--init_from={settings.init_from} with --{settings.flag_of_training_memory}"
+        given = with_memory_size(given, settings.memory_size_in_training, flag)
     shapes, others = ([tuple(each.shape) for each in m.weights] for m in (trainer, given))
     if shapes != others:
         raise BadInput(

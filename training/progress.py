@@ -68,13 +68,16 @@ class Progress(keras.callbacks.Callback):
         value = f"{logs[f'val_{self._measure}']:.4f}"
         passed = f"{self._stop.passed} of {self._settings.solved_times}"
         self._validation = f"{value}, {passed} validations in a row passed"
+        if self._stop.failed_test is not None:
+            passed = f"{self._stop.failed_test:.4f} in test"
+            self._validation = f"{value}, but {passed}"
         seconds = _time(self._clock.seconds)
         step = str(training_step(self.model))
         print(self._line(step, seconds, f"{logs['loss']:.4f}", value, passed), flush=True)
 
     def _line(self, step: str, seconds: str, loss: str, value: str, passed: str) -> str:
         width = len(self._measure)
-        return f"{step:>8} {seconds:>9} {loss:>9}  {value:>{width}}  {passed:>8}"
+        return f"{step:>8} {seconds:>9} {loss:>9}  {value:>{width}}  {passed:>14}"
 
     def _now(self) -> Group:
         """What a terminal shows below the lines."""

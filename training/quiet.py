@@ -16,7 +16,7 @@ _USUAL = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|I\d{4} "
     rb"|To enable the following instructions:"
-    rb"|[WE]\d{4} .*(failed call to cuInit|cache_dataset_ops\.cc|oneDNN supports DT_BOOL only on"
+    rb"|[WE]\d{4} .*(failed call to cuInit|cache_dataset_ops\.cc|oneDNN supports DT_\w+ only on"
     rb"|Unable to register cu\w+ factory|already registered|slow_operation_alarm\.cc)"
     rb"|\*{32}|.*Very slow compile\?|The operation took "
 )

@@ -15,6 +15,12 @@ from training.settings import Settings
 # Columns of a terminal.
 WIDTH = 80
 
+# With more than 40 folders of events TensorBoard shows none at first. A run makes about 8.
+_SHOWN_AT_FIRST = 32
+
+# Environment variables: a run goes on with the Keras that began it.
+_WHICH_KERAS = ("KERAS_BACKEND", "TF_USE_LEGACY_KERAS")
+
 # Names in Keras's results, in a record, and in result.json that are not the task's measures.
 NO_MEASURES = frozenset(
     [
@@ -34,12 +40,13 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
     """Prints what the data is, where the run is, at which step it continues, and when it ends."""
     task = settings.made_task
     below = settings.solved_below or task.solved_below
-    times = f" in {settings.solved_times} validations in a row" if settings.solved_times > 1 else ""
+    times = settings.solved_times
+    validations = "a validation" if times == 1 else f"{times} validations in a row"
     print_about(task)
     ends = (
         f"It trains {f'on from step {step} ' if step else ''}until step {settings.steps}, or until"
-        f" {title(task.solved_measure)} are below {below:g}{times} and in a test on at least"
-        f" {settings.test_parts * settings.eval_sequences} other sequences."
+        f" {title(task.solved_measure)} are below {below:g} in {validations} and in a test on at"
+        f" least {settings.test_parts * settings.eval_sequences} other sequences."
     )
     if settings.attempts > 1:
         ends += f" Until then it begins again after every {settings.steps_of_attempt} steps."
@@ -56,6 +63,7 @@ def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
         f"On {sequences} fresh sequences:",
         *lines,
+        *([] if result["solved"] else ["It can go on with --logdir and more --steps."]),
         where_to_look(logdir),
         sep="\n",
     )
@@ -63,7 +71,10 @@ def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
 
 def where_to_look(logdir: str) -> str:
     """Where the run is, and the TensorBoard command that shows it, with other runs if possible."""
-    shown = "runs" if logdir.startswith(os.path.join("runs", "")) else logdir
+    is_among_few = logdir.startswith(os.path.join("runs", "")) and (
+        len({path.parent for path in pathlib.Path("runs").rglob("events.*")}) <= _SHOWN_AT_FIRST
+    )
+    shown = "runs" if is_among_few else logdir
     program = os.path.join(os.path.dirname(sys.executable), "tensorboard")
     command = [_short(program), "--samples_per_plugin=images=100", "--logdir", shown]
     return f"The run is in {logdir}; watch it with\n  {shlex.join(command)}"
@@ -88,7 +99,8 @@ def how_to_go_on(signal: str, logdir: str, made: int, kept: list[int]) -> str:
         return f"{said} None could be kept."
     program = os.path.relpath(pathlib.Path(__file__).parent.parent / "train.py")
     command = shlex.join([_short(sys.executable), program, f"--logdir={logdir}"])
-    return f"{said} To go on from step {kept[-1]}:\n  {command}"
+    chosen = [f"{name}={os.environ[name]}" for name in _WHICH_KERAS if os.environ.get(name)]
+    return f"{said} To go on from step {kept[-1]}:\n  {' '.join([*chosen, command])}"
 
 
 def measures(record: dict[str, Any]) -> dict[str, float]:

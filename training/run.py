@@ -160,7 +160,7 @@ def _help_to_train(
 def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> dict[str, Any]:
     """Trains in a claimed folder; writes and returns the result."""
     task = settings.made_task
-    _warn_of_small_memory(settings)
+    _warn_of_small_memory(settings, in_training=True)
     keras.utils.set_random_seed(settings.seed)
     with distribution.making_models(strategy):
         made = models.make_models(settings, run_folder.kept_steps(logdir))
@@ -198,20 +198,25 @@ def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> di
     return result
 
 
-def _warn_of_small_memory(settings: Settings) -> None:
+def _warn_of_small_memory(settings: Settings, in_training: bool) -> None:
     """Warns if sequences hold more vectors than the memory has locations."""
-    task = settings.made_task
-    larger = [(f"of size {written}", size, "memory_size") for written, size in settings.sizes()]
-    has_fewer = settings.memory_size_in_training < settings.memory_size
-    flag = "training_memory_size" if has_fewer else "memory_size"
-    for name, size, limit in [("in training", task.largest_size, flag), *larger]:
-        vectors, locations = task.vectors_to_remember(size), getattr(settings, limit)
-        if settings.model != "lstm" and vectors > locations:
-            warnings.warn(
-                f"sequences {name} have up to {vectors} vectors to remember, more than the"
-                f" {locations} locations of --{limit}",
-                stacklevel=2,
-            )
+    if settings.model == "lstm":
+        return
+    vectors_of, largest = settings.made_task.vectors_to_remember, settings.made_task.largest_size
+    locations = settings.memory_size_in_training
+    if in_training and vectors_of(largest) > locations:
+        warnings.warn(
+            f"sequences in training have up to {vectors_of(largest)} vectors to remember, more than"
+            f" the {locations} locations of --{settings.flag_of_training_memory}",
+            stacklevel=2,
+        )
+    locations = settings.memory_size
+    if too_large := [written for written, size in settings.sizes() if vectors_of(size) > locations]:
+        warnings.warn(
+            f"sequences of size {', '.join(too_large)} have more vectors to remember than the"
+            f" {locations} locations of --memory_size",
+            stacklevel=2,
+        )
 
 
 def _restore(
@@ -383,7 +388,7 @@ def evaluate(
     with doing("Reading the data"):
         names = task.data_names()
     run_folder.check_data(folder, names)
-    _warn_of_small_memory(settings)
+    _warn_of_small_memory(settings, in_training=False)
     model, step = models.load(os.path.join(folder, name)), run_folder.last_step(folder)
     trained_size = run_folder.settings_in(folder)["memory_size"]
     if settings.model != "lstm" and settings.memory_size != trained_size:
@@ -404,13 +409,18 @@ def evaluate(
     report.print_about(task)
     print(report.table(records))
     size, dataset = data[0]
-    inputs, targets, mask = next(iter(dataset))
-    said = report.example(task.as_text(inputs, targets, model(inputs), mask))
+    with doing("Asking for one answer"):
+        inputs, targets, mask = next(iter(dataset.unbatch().batch(1)))
+        answer = model.predict(inputs, verbose=0)
+    said = report.example(task.as_text(inputs, targets, answer, mask))
     print(f"\nOne sequence of size {size}: {said}")
-    if output is not None:
+    if output is None:
+        print("\nNothing is written: --output names a folder for that.")
+    else:
         run_folder.write_json(output, "eval.json", records)
         with doing("Drawing for TensorBoard"):
             tensorboard.write_evaluation(output, task, model, step, records, data)
+        print(f"\nWritten to {output}.")
     return records
 
 

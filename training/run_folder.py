@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,12 +50,19 @@ def check_may_train(logdir: str, overwrite: bool) -> None:
     """Refuses a folder in which a run must not train.
 
     Raises:
-        BadInput: The folder belongs to the project, or holds files of a run that cannot continue.
+        BadInput: The folder belongs to the project, or holds other runs or files of a run that
+            cannot continue.
     """
     if logdir and pathlib.Path(os.path.realpath(logdir)).is_relative_to(PRETRAINED):
         raise BadInput(
             f"--logdir={logdir} is a folder of machines that came with the project. "
             "Give another folder to train in, or --mode=eval to measure a machine."
+        )
+    runs = _newest(pathlib.Path(logdir), f"*/{SETTINGS}") if logdir else ""
+    if runs and not is_run(logdir):
+        raise BadInput(
+            f"--logdir={logdir} holds other runs, the newest {runs}. Give one of them to go on with"
+            " it, or another folder."
         )
     found = [name for name in OUTPUTS if logdir and _holds(logdir, name)]
     if found and not overwrite and not (is_run(logdir) and _holds(logdir, "checkpoints")):
@@ -75,14 +83,20 @@ def check_has_model(logdir: str, name: str = "model.keras") -> None:
         BadInput: The folder does not hold a run, or not this file.
     """
     if not is_run(logdir):
-        newest = sorted(pathlib.Path("runs").glob(f"*/*/{SETTINGS}"), key=os.path.getmtime)[-3:]
-        known = ", ".join(f"--logdir={path.parent}" for path in reversed(newest))
+        known = _newest(pathlib.Path("runs"), f"*/*/{name}")
         raise BadInput(
-            f"--mode=eval needs the folder of a run. Received: --logdir={logdir}"
+            "--mode=eval needs the folder of a run. Received: "
+            + (f"--logdir={logdir}" if logdir else "no --logdir")
             + (f". The newest: {known}" if known else "")
         )
     if not _holds(logdir, name):
         raise BadInput(f"The run in {logdir} has no {name} (yet): there is nothing to measure.")
+
+
+def _newest(folder: pathlib.Path, pattern: str) -> str:
+    """The newest runs whose folders hold a file, as flags; empty if there are none."""
+    newest = sorted(folder.glob(pattern), key=os.path.getmtime)[-3:]
+    return ", ".join(f"--logdir={path.parent}" for path in reversed(newest))
 
 
 def check_same_run(logdir: str, now: Mapping[str, Any], mode: str) -> None:
@@ -143,7 +157,11 @@ def check_init_from(logdir: str, path: str | None, overwrite: bool = False) -> N
         return
     model = pathlib.Path(path).expanduser()
     if not model.is_file():
-        raise BadInput(f"--init_from={path}: there is no such file.")
+        inside = model / "model.keras"
+        hint = f" Give {inside}." if inside.is_file() else ""
+        raise BadInput(f"--init_from={path}: there is no such file.{hint}")
+    if not zipfile.is_zipfile(model):
+        raise BadInput(f"--init_from={path} is not a .keras file.")
     if overwrite and model.resolve() in (each.resolve() for each in _written(logdir)):
         raise BadInput(f"--init_from={path}: --overwrite would remove it.")
 

@@ -174,7 +174,7 @@ class Settings:
     solved_below: float | None = number(
         None,
         "End training when the task's measure (for copy, wrong bits per sequence) is below this in "
-        "validation and on fresh sequences. (default: the task's)",
+        "validation and on fresh sequences. Without it the task's limit counts.",
         *_ABOVE_0,
         group=TRAINING,
     )
@@ -344,6 +344,12 @@ class Settings:
         """The number of memory locations in training."""
         has_fewer = self.model != "lstm" and 0 < self.training_memory_size < self.memory_size
         return self.training_memory_size if has_fewer else self.memory_size
+
+    @property
+    def flag_of_training_memory(self) -> str:
+        """The flag that says how many memory locations there are in training."""
+        has_fewer = self.memory_size_in_training < self.memory_size
+        return "training_memory_size" if has_fewer else "memory_size"
 
     @property
     def steps_of_attempt(self) -> int:

@@ -45,6 +45,8 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     Attributes:
         is_testing: Whether a test is going on.
+        failed_test: The measure in the test after the last validation, if there was one and it was
+            not passed.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class StopWhenSolved(keras.callbacks.Callback):
         self._times = times
         self._parts = parts
         self.is_testing = False
+        self.failed_test: float | None = None
         # The variables that a checkpoint must keep.
         self.variables = {"passed_in_a_row": tf.Variable(0, trainable=False)}
 
@@ -79,6 +82,7 @@ class StopWhenSolved(keras.callbacks.Callback):
 
     def is_solved(self, step: int) -> bool:
         """Whether enough validations in a row and the test at this step are passed."""
+        self.failed_test = None
         if self.passed < self._times:
             return False
         self.is_testing = True
@@ -93,6 +97,7 @@ class StopWhenSolved(keras.callbacks.Callback):
             total += parts * self._test(step * self._parts + done, parts)
             done += parts
             if not total / done < self._below:
+                self.failed_test = total / done
                 return False
         return True
 

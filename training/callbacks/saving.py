@@ -48,7 +48,7 @@ class SaveLatest(keras.callbacks.Callback):
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Saves a model after every epoch that is better than all before.
+    """Saves a model after every epoch that no epoch before was better than.
 
     Args:
         path: As for `SaveLatest`.
@@ -69,7 +69,7 @@ class SaveBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         value = logs[self._monitor]
-        if value < self.variables["lowest"]:
+        if value <= self.variables["lowest"]:
             _save(self._saved, self._path)
             self.variables["lowest"].assign(value)
 
