@@ -5,8 +5,9 @@
 
 On TensorFlow, under XLA, and on JAX: whether a cell agrees with the recorded steps of snowkylin's,
 how long a training step of copy takes with an NTM, its cell in keras.layers.RNN, and an LSTM, in
-single and in mixed precision, and how long it takes to learn to copy. Every backend has processes
-of its own, which are ended after five minutes.
+single and in mixed precision, and how long it takes to learn to copy. On PyTorch, with
+--backends=torch: the same without learning. Every backend has processes of its own, which are
+ended after five minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ sys.path.insert(0, str(ROOT))
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_multi_enum("backends", ["tensorflow", "jax"], ["tensorflow", "jax"], "On what.")
+flags.DEFINE_multi_enum(
+    "backends", ["tensorflow", "jax"], ["tensorflow", "jax", "torch"], "On what."
+)
 flags.DEFINE_list("batches", ["32", "512"], "Sequences in a training step.")
 flags.DEFINE_float("seconds", 2.0, "How long to time each program.", lower_bound=0.1)
 flags.DEFINE_bool("solve", True, "Whether to learn to copy.")
@@ -70,13 +73,14 @@ def step_ms(contestant: str, precision: str, batch_size: int, seconds: float) ->
     from ntm_keras.keras_compat import keras
     from tasks.copy import Copy
 
+    is_compiled = keras.backend.backend() != "torch"
     keras.mixed_precision.set_global_policy(precision)
     model = keras.Sequential([keras.Input([None, _BITS + 1]), *make_layers(contestant)])
     model.compile(
         keras.optimizers.Adam(1e-3, global_clipnorm=10),
         ntm_keras.BitCrossentropy(),
-        jit_compile=True,
-        steps_per_execution=_STEPS,
+        jit_compile=is_compiled,
+        steps_per_execution=_STEPS if is_compiled else 1,
     )
     batches = Copy().evaluation(_LENGTH, batch_size, batch_size, seed=0).cache().repeat()
 
@@ -121,6 +125,10 @@ def device(backend: str) -> str:
     if backend == "tensorflow":
         (*_, last) = tf.config.list_physical_devices()
         return tf.config.experimental.get_device_details(last).get("device_name", last.device_type)
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     import jax
 
     return jax.devices()[0].device_kind
@@ -188,7 +196,7 @@ def main(argv: list[str]) -> None:
     for backend in FLAGS.backends:
         print_golden(backend)
         print_steps(backend)
-        if FLAGS.solve:
+        if FLAGS.solve and backend != "torch":
             print_solved(backend)
         print()
 
