@@ -252,11 +252,11 @@ class Omniglot(Task):
         from ntm_keras.label_metrics import instance_numbers, letters
 
         def written(labels):
-            for label in letters(labels[:1], self._places)[0].numpy().argmax(axis=-1):
+            for label in np.argmax(letters(labels[:1], self._places)[0], axis=-1):
                 is_string = self.labels == "five_hot"
                 yield "".join("abcde"[letter] for letter in label) if is_string else str(label[0])
 
-        instances = instance_numbers(targets[:1])[0].numpy()
+        instances = np.asarray(instance_numbers(targets[:1])[0])
         lines = ["", "step  instance  label  answer"]
         rows = zip(instances, written(targets), written(logits))
         for step, row in enumerate(rows, start=1):

@@ -157,6 +157,7 @@ def test_a_flag_of_the_model_itself_is_not_warned_of(recwarn):
     "name, end",
     [
         ("max_repeats", "'max_repeats'. It is one of --task=repeat_copy."),
+        ("labels", "'labels'. It is one of --task=omniglot."),
         ("classes", "'classes'. It is one of --task=omniglot."),
     ],
 )

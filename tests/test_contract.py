@@ -414,8 +414,8 @@ OF_THE_FIRST_STATE = "Keras repeats its first state for its output; use `NTM`"
 
 
 @feature("Explicit masks: a masked step changes neither output nor state")
-def test_explicit_masks(make, inputs):
-    only_a_layer_has_masks_on_jax(make)
+def test_explicit_masks(make, inputs, request):
+    fails_on_jax_for_a_cell(make, request, OF_THE_FIRST_STATE)
     layer = make(return_sequences=True, return_state=True)
     mask = some_mask()
     outputs, *states = layer(inputs, mask=ops.convert_to_tensor(mask))
@@ -429,8 +429,8 @@ def test_explicit_masks(make, inputs):
 
 
 @feature("`Masking` before it, sequences of several lengths in one batch")
-def test_masking(make, inputs):
-    only_a_layer_has_masks_on_jax(make)
+def test_masking(make, inputs, request):
+    fails_on_jax_for_a_cell(make, request, OF_THE_FIRST_STATE)
     layer = make()
     lengths = [3, 2, 1]
     padded = inputs * (np.arange(TIME) < np.array(lengths)[:, np.newaxis])[:, :, np.newaxis]
@@ -444,9 +444,9 @@ def test_masking(make, inputs):
 FEATURES.append(("Both for an `NTMCell` in `keras.layers.RNN`", {"jax": OF_THE_FIRST_STATE}))
 
 
-def only_a_layer_has_masks_on_jax(make):
+def fails_on_jax_for_a_cell(make, request, reason):
     if COLUMN == "jax" and not make.is_layer:
-        pytest.skip(OF_THE_FIRST_STATE)
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
 
 
 @feature("`zero_output_for_mask`")
@@ -628,14 +628,14 @@ def test_vectorized_map_over_masks(name, random):
 
 
 KEEPS_DROPOUT_MASKS = "it keeps its masks; use `NTM`"
+FAILS_WITH_DROPOUT = f"it fails, or {KEEPS_DROPOUT_MASKS}"
 
 
 @feature("`training` reaches a controller with dropout; a mask for every sequence")
 @costly
 @pytest.mark.parametrize("is_nested", [False, True])
-def test_dropout(make, inputs, is_nested):
-    if COLUMN == "jax" and not make.is_layer:
-        pytest.skip(KEEPS_DROPOUT_MASKS)
+def test_dropout(make, inputs, is_nested, request):
+    fails_on_jax_for_a_cell(make, request, FAILS_WITH_DROPOUT)
     controller = keras.layers.LSTMCell(6, dropout=0.5)
     if is_nested:
         controller = NTMCell(6, 5, 3, 1, 1, output_dim=6, controller=controller)
@@ -650,13 +650,20 @@ FEATURES.append(
     (
         "The same for an `NTMCell` in `keras.layers.RNN`",
         {
-            **dict.fromkeys(
-                COLUMNS, f"not with `stateful` or `initial_state`; {KEEPS_DROPOUT_MASKS}"
-            ),
-            "jax": KEEPS_DROPOUT_MASKS,
+            **dict.fromkeys(COLUMNS, f"not where `initial_state` is given: {KEEPS_DROPOUT_MASKS}"),
+            "jax": FAILS_WITH_DROPOUT,
         },
     )
 )
+
+
+@pytest.mark.skipif(COLUMN == "jax", reason=FAILS_WITH_DROPOUT)
+def test_a_cell_in_an_rnn_layer_keeps_its_dropout_masks_where_a_state_is_given(inputs):
+    controller = keras.layers.LSTMCell(6, dropout=0.5)
+    layer = built(Make("NTMCell")({"controller": controller}))
+    states = layer.cell.get_initial_state(batch_size=BATCH)
+    first, second = (layer(inputs, initial_state=states, training=True) for _ in range(2))
+    assert_equal(first, second)
 
 
 def projections(layer):

@@ -29,11 +29,13 @@ def test_a_folder_has_one_writer(tmp_path):
 
 
 def test_a_folder_of_runs_is_no_folder_for_a_run(tmp_path):
-    (tmp_path / "first").mkdir()
-    run_folder.write_settings(str(tmp_path / "first"), tiny().as_flags())
-    with pytest.raises(BadInput, match=f"holds other runs, the newest --logdir={tmp_path}/first"):
-        run_folder.check_may_train(str(tmp_path), overwrite=True)
-    run_folder.check_may_train(str(tmp_path / "first"), overwrite=False)
+    run = tmp_path / "copy" / "first"
+    run.mkdir(parents=True)
+    run_folder.write_settings(str(run), tiny().as_flags())
+    for folder in (tmp_path, tmp_path / "copy"):
+        with pytest.raises(BadInput, match=f"holds other runs, the newest --logdir={run}"):
+            run_folder.check_may_train(str(folder), overwrite=True)
+    run_folder.check_may_train(str(run), overwrite=False)
 
 
 def test_the_claim_of_a_dead_process_counts_for_nothing(tmp_path):

@@ -160,11 +160,10 @@ def give(values: flags.FlagValues, tokens: list[str], where: str = "") -> list[s
         tasks = [
             f"--task={task}" for task in TASKS if name in {each.name for each in limits_of(task)}
         ]
-        said = where + _said(error, values)
+        said = _said(error, () if tasks else values)
         if tasks:
-            end = "" if said.endswith("?") else "."
-            said = f"{said.rstrip('.')}{end} It is one of {' and '.join(tasks)}."
-        raise BadInput(said) from error
+            said = f"{said}. It is one of {' and '.join(tasks)}."
+        raise BadInput(where + said) from error
 
 
 def give_file(values: flags.FlagValues, path: str, tokens: list[str]) -> None:

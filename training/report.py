@@ -15,8 +15,8 @@ from training.settings import Settings
 # Columns of a terminal.
 WIDTH = 80
 
-# With more than 40 folders of events TensorBoard shows none at first. A run makes about 8.
-_SHOWN_AT_FIRST = 32
+# With more folders of events than this TensorBoard shows none of them at first.
+_SHOWN_AT_FIRST = 40
 
 # Environment variables: a run goes on with the Keras that began it.
 _WHICH_KERAS = ("KERAS_BACKEND", "TF_USE_LEGACY_KERAS")
@@ -57,13 +57,14 @@ def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
     """Prints the content of result.json; `sequences` were measured."""
     found = {title(name): f"{value:.4f}" for name, value in measures(result).items()}
     width = max(map(len, found))
+    is_cut_short = not result["solved"] and result["steps"] == result["flags"]["steps"]
     lines = [f"  {name.ljust(width)}  {value}" for name, value in found.items()]
     print(
         f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
         f"On {sequences} fresh sequences:",
         *lines,
-        *([] if result["solved"] else ["It can go on with --logdir and more --steps."]),
+        *(["It can go on with --logdir and more --steps."] if is_cut_short else []),
         where_to_look(logdir),
         sep="\n",
     )
@@ -71,10 +72,11 @@ def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
 
 def where_to_look(logdir: str) -> str:
     """Where the run is, and the TensorBoard command that shows it, with other runs if possible."""
-    is_among_few = logdir.startswith(os.path.join("runs", "")) and (
-        len({path.parent for path in pathlib.Path("runs").rglob("events.*")}) <= _SHOWN_AT_FIRST
-    )
-    shown = "runs" if is_among_few else logdir
+    shown = logdir
+    if logdir.startswith(os.path.join("runs", "")):
+        files = (names for *_, names in os.walk("runs"))
+        have_events = (any(name.startswith("events.") for name in names) for names in files)
+        shown = "runs" if sum(have_events) <= _SHOWN_AT_FIRST else logdir
     program = os.path.join(os.path.dirname(sys.executable), "tensorboard")
     command = [_short(program), "--samples_per_plugin=images=100", "--logdir", shown]
     return f"The run is in {logdir}; watch it with\n  {shlex.join(command)}"

@@ -408,6 +408,8 @@ def evaluate(
             records.append(_measure(evaluator, size, models.with_steps(dataset, time)))
     report.print_about(task)
     print(report.table(records))
+    if output is not None:
+        run_folder.write_json(output, "eval.json", records)
     size, dataset = data[0]
     with doing("Asking for one answer"):
         inputs, targets, mask = next(iter(dataset.unbatch().batch(1)))
@@ -417,7 +419,6 @@ def evaluate(
     if output is None:
         print("\nNothing is written: --output names a folder for that.")
     else:
-        run_folder.write_json(output, "eval.json", records)
         with doing("Drawing for TensorBoard"):
             tensorboard.write_evaluation(output, task, model, step, records, data)
         print(f"\nWritten to {output}.")

@@ -8,7 +8,6 @@ import json
 import os
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -58,13 +57,16 @@ def check_may_train(logdir: str, overwrite: bool) -> None:
             f"--logdir={logdir} is a folder of machines that came with the project. "
             "Give another folder to train in, or --mode=eval to measure a machine."
         )
-    runs = _newest(pathlib.Path(logdir), f"*/{SETTINGS}") if logdir else ""
+    if not logdir:
+        return
+    folder = pathlib.Path(logdir)
+    runs = _newest(folder, f"*/{SETTINGS}") or _newest(folder, f"*/*/{SETTINGS}")
     if runs and not is_run(logdir):
         raise BadInput(
             f"--logdir={logdir} holds other runs, the newest {runs}. Give one of them to go on with"
             " it, or another folder."
         )
-    found = [name for name in OUTPUTS if logdir and _holds(logdir, name)]
+    found = [name for name in OUTPUTS if _holds(logdir, name)]
     if found and not overwrite and not (is_run(logdir) and _holds(logdir, "checkpoints")):
         raise BadInput(
             f"--logdir={logdir} holds {found[0]}, but no run to go on with. "
@@ -156,12 +158,10 @@ def check_init_from(logdir: str, path: str | None, overwrite: bool = False) -> N
     if path is None or is_begun:
         return
     model = pathlib.Path(path).expanduser()
+    if model.is_dir():
+        raise BadInput(f"--init_from={path}: it is a folder. Give {model / 'model.keras'}.")
     if not model.is_file():
-        inside = model / "model.keras"
-        hint = f" Give {inside}." if inside.is_file() else ""
-        raise BadInput(f"--init_from={path}: there is no such file.{hint}")
-    if not zipfile.is_zipfile(model):
-        raise BadInput(f"--init_from={path} is not a .keras file.")
+        raise BadInput(f"--init_from={path}: there is no such file.")
     if overwrite and model.resolve() in (each.resolve() for each in _written(logdir)):
         raise BadInput(f"--init_from={path}: --overwrite would remove it.")
 
@@ -296,14 +296,14 @@ def forget_result(logdir: str) -> None:
 
 
 def last_step(logdir: str) -> int:
-    """The step at which the run ended; 0 if it has not ended yet.
+    """The step at which the run ended; that of its last checkpoint if it has not ended.
 
     Raises:
         BadInput: The run's result.json is damaged.
     """
     path = pathlib.Path(logdir, "result.json")
     if not path.exists():
-        return 0
+        return max(kept_steps(logdir), default=0)
     try:
         return int(json.loads(path.read_text(encoding="utf-8"))["steps"])
     except (OSError, ValueError, KeyError, TypeError) as error:
