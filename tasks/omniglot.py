@@ -252,7 +252,7 @@ class Omniglot(Task):
         from ntm_keras.label_metrics import instance_numbers, letters
 
         def written(labels):
-            for label in np.argmax(letters(labels[:1], self._places)[0], axis=-1):
+            for label in np.asarray(letters(labels[:1], self._places)[0]).argmax(axis=-1):
                 is_string = self.labels == "five_hot"
                 yield "".join("abcde"[letter] for letter in label) if is_string else str(label[0])
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import little_omniglot
 import numpy as np
 import pytest
 import slow_mann
@@ -23,6 +24,7 @@ from ntm_keras.callbacks import GuardGradients, SwapAveragedWeights
 from ntm_keras.keras_compat import IS_KERAS_2, keras, to_numpy
 from ntm_keras.pictures import plot_trace
 from tasks.copy import Copy
+from tasks.omniglot import Omniglot
 from training import BadInput, evaluate, train
 
 if IS_KERAS_2:
@@ -258,6 +260,13 @@ def test_a_run_trains_and_is_measured(tmp_path):
     tags = {tag for tag, *_ in events(tmp_path / "train")}
     assert tags >= {"ntm", "learning/loss", "training/gradient_norm", "training/learning_rate"}
     assert {tag for tag, *_ in events(tmp_path / "eval" / "size_2")} >= {"ntm_at_sizes"}
+
+
+def test_an_episode_of_omniglot_is_told(tmp_path):
+    task = Omniglot(omniglot=str(little_omniglot.write(tmp_path)))
+    inputs, targets, mask = next(iter(task.evaluation(2, 1, 1, 0)))
+    said = task.as_text(inputs, targets, np.array(targets), mask)
+    assert "step  instance  label  answer" in said and "wrong" not in said
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="test_run.py says the same of TensorFlow")
