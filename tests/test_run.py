@@ -451,28 +451,33 @@ def test_a_run_can_begin_with_a_trained_model(run, tmp_path, memory_size):
         assert begun.result["wrong_bits_per_sequence"] == run.result["wrong_bits_per_sequence"]
 
 
-def test_a_run_is_not_overwritten_for_a_beginning_that_is_not_there(run, tmp_path):
+def test_a_run_is_not_overwritten_for_a_beginning_that_is_refused(run, tmp_path):
     logdir = tmp_path / "old"
     shutil.copytree(run.logdir, logdir)
     before = {path: path.read_bytes() for path in logdir.rglob("*") if path.is_file()}
-    own = str(logdir / "model.keras")
-    for model, said in ((tmp_path / "none", "there is no such file"), (own, "would remove it")):
+    for model, said in (
+        (tmp_path / "none", "there is no such file"),
+        (logdir / "model.keras", "would remove it"),
+    ):
         settings = dataclasses.replace(run.settings, init_from=str(model))
         with pytest.raises(BadInput, match=said):
             train(settings, logdir, overwrite=True)
         assert said in complaint(*as_arguments(settings), f"--logdir={logdir}", "--overwrite")
+    settings = tiny(init_from=str(run.logdir / "model.keras"), rnn_size=9)
+    with pytest.raises(BadInput, match="The settings need"):
+        train(settings, logdir, overwrite=True)
     assert {path: path.read_bytes() for path in logdir.rglob("*") if path.is_file()} == before
 
 
 def test_a_model_of_other_settings_is_no_beginning(run, tmp_path):
     settings = tiny(init_from=str(run.logdir / "model.keras"), rnn_size=9)
     with pytest.raises(BadInput, match="--init_from=.*holds .* weights .* The settings need "):
-        train(settings, tmp_path / "run")
+        train(settings, tmp_path / "other")
     with pytest.raises(BadInput, match="--init_from=nowhere.keras: there is no such file"):
         train(tiny(init_from="nowhere.keras"), tmp_path / "other")
-    assert not (tmp_path / "other").exists()
     with pytest.raises(BadInput, match=f"it is a folder. Give {run.logdir}/model.keras"):
         train(tiny(init_from=str(run.logdir)), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 # Bad input

@@ -186,9 +186,13 @@ def weights_of_attempt(settings: Settings, attempt: int) -> list[np.ndarray]:
     """
     (seed,) = np.random.SeedSequence([settings.seed, attempt]).generate_state(1)
     keras.utils.set_random_seed(int(seed))
+    return _uncompiled_trainer(settings).get_weights()
+
+
+def _uncompiled_trainer(settings: Settings) -> Any:
     layers = make_layers(settings, settings.memory_size_in_training)
     inputs, outputs, _ = _with_steps_input(settings, layers)
-    return keras.Model(inputs, outputs).get_weights()
+    return keras.Model(inputs, outputs)
 
 
 def load(path: str) -> Any:
@@ -215,25 +219,25 @@ def with_memory_size(model: Any, memory_size: int, flag: str = "--memory_size") 
         raise BadInput(f"{flag}={memory_size}: {error}") from error
 
 
-def start_from(settings: Settings, trainer: Any) -> None:
-    """Gives the model for training the weights in the file that `settings.init_from` names.
+def weights_to_begin_with(settings: Settings) -> list[np.ndarray]:
+    """The trainer's weights from the file that `settings.init_from` names.
 
     Raises:
-        BadInput: The file holds another kind of model.
+        BadInput: The file cannot be loaded, or holds another kind of model.
     """
-    path = os.path.expanduser(settings.init_from or "")
-    given = load(path)
+    given = load(os.path.expanduser(settings.init_from or ""))
     sizes = {each.memory_size for each in given.layers if isinstance(each, ntm_keras.MemoryLayer)}
     if sizes - {settings.memory_size_in_training}:
         flag = f"--init_from={settings.init_from} with --{settings.flag_of_training_memory}"
         given = with_memory_size(given, settings.memory_size_in_training, flag)
-    shapes, others = ([tuple(each.shape) for each in m.weights] for m in (trainer, given))
+    needed = _uncompiled_trainer(settings)
+    shapes, others = ([tuple(each.shape) for each in m.weights] for m in (needed, given))
     if shapes != others:
         raise BadInput(
             f"--init_from={settings.init_from} holds a model with weights {others}."
             f" The settings need {shapes}"
         )
-    trainer.set_weights(given.get_weights())
+    return given.get_weights()
 
 
 def with_steps(dataset: tf.data.Dataset, time: int | None = None) -> tf.data.Dataset:

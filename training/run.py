@@ -13,6 +13,7 @@ import time
 import warnings
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
@@ -81,11 +82,12 @@ def train(
         return _help_to_train(settings, folder, overwrite, strategy, started)
     _check_measures(settings)
     run_folder.check_init_from(folder or "", settings.init_from, overwrite)
+    given = _given_weights(settings, folder, overwrite)
     folder = folder or run_folder.make_new(settings.task_name)
     run_folder.check_may_train(folder, overwrite)
     with run_folder.claim(folder), distribution.in_use(strategy):
         _prepare(settings, folder, overwrite)
-        return _train(settings, folder, strategy, started)
+        return _train(settings, folder, strategy, started, given)
 
 
 def _check_can_run(settings: Settings) -> None:
@@ -116,6 +118,15 @@ def _check_measures(settings: Settings) -> None:
         )
 
 
+def _given_weights(
+    settings: Settings, logdir: str | None, overwrite: bool
+) -> list[np.ndarray] | None:
+    """The weights that a new run begins with; None if they are drawn, or the run continues."""
+    if settings.init_from and run_folder.starts_anew(logdir or "", overwrite):
+        return models.weights_to_begin_with(settings)
+    return None
+
+
 def _prepare(settings: Settings, logdir: str, overwrite: bool) -> None:
     """Checks that the folder holds this run or none, and writes the run's flags and data names."""
     if overwrite:
@@ -140,6 +151,7 @@ def _help_to_train(
     """Trains as a worker other than the first: in a temporary folder, without output."""
     if not overwrite:
         run_folder.check_data(logdir, settings.made_task.data_names())
+    given = _given_weights(settings, logdir, overwrite)
     print(f"Worker {distribution.worker_of(strategy)} of the run in {logdir}.", flush=True)
     checkpoints = os.path.join(logdir, "checkpoints")
     with (
@@ -150,15 +162,21 @@ def _help_to_train(
         if os.path.exists(checkpoints) and not overwrite:
             shutil.copytree(checkpoints, os.path.join(folder, "checkpoints"))
         try:
-            return _train(settings, folder, strategy, started)
+            return _train(settings, folder, strategy, started, given)
         except StoppedBySignalError as stopped:
             name = signal.Signals(stopped.number).name
             said = f"Stopped by {name}. The first worker says how to go on."
             raise StoppedBySignalError(stopped.number, said) from None
 
 
-def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> dict[str, Any]:
-    """Trains in a claimed folder; writes and returns the result."""
+def _train(
+    settings: Settings,
+    logdir: str,
+    strategy: Any,
+    started: float,
+    given: list[np.ndarray] | None,
+) -> dict[str, Any]:
+    """Trains in a claimed folder, from the given weights or drawn ones; returns the result."""
     task = settings.made_task
     _warn_of_small_memory(settings, in_training=True)
     keras.utils.set_random_seed(settings.seed)
@@ -178,8 +196,8 @@ def _train(settings: Settings, logdir: str, strategy: Any, started: float) -> di
 
     used = RunCallbacks.make(settings, logdir, made, _validation(settings), test, started)
     step = _restore(settings, logdir, used.checkpoints, trainer)
-    if settings.init_from and not step:
-        models.start_from(settings, trainer)
+    if given and not step:
+        trainer.set_weights(given)
     is_over = step >= settings.steps
     # After a whole epoch the task may be solved already. An interrupted epoch is finished first.
     if step and not is_over and step % settings.validate_every == 0:

@@ -146,6 +146,11 @@ def settings_of_run(logdir: str | os.PathLike) -> Settings:
     return Settings.from_flags(settings_in(folder))
 
 
+def starts_anew(logdir: str, overwrite: bool) -> bool:
+    """Whether training begins at the first step; `logdir` is empty if no folder is made yet."""
+    return overwrite or not logdir or not kept_steps(logdir)
+
+
 def check_init_from(logdir: str, path: str | None, overwrite: bool = False) -> None:
     """Refuses to begin a run with a model that is not there, or would be removed before.
 
@@ -154,8 +159,7 @@ def check_init_from(logdir: str, path: str | None, overwrite: bool = False) -> N
         path: The model's file, or None.
         overwrite: Whether what the folder holds is removed.
     """
-    is_begun = logdir != "" and not overwrite and bool(kept_steps(logdir))
-    if path is None or is_begun:
+    if path is None or not starts_anew(logdir, overwrite):
         return
     model = pathlib.Path(path).expanduser()
     if model.is_dir():
