@@ -249,8 +249,12 @@ def serializable(cls: _Class) -> _Class:
 
 
 def training_step(model: Any) -> int:
-    """How many steps a compiled model has been trained for."""
-    return int(steps_seen_by(model.optimizer).numpy())
+    """How many steps a compiled model has been trained for.
+
+    An optimizer that began anew has the steps before in its attribute `steps_before`.
+    """
+    optimizer = model.optimizer
+    return int(steps_seen_by(optimizer).numpy()) + int(getattr(optimizer, "steps_before", 0))
 
 
 def build_optimizer(model: Any) -> None:

@@ -5,8 +5,8 @@ import pytest
 from fits import fit, make_model
 from runs import tiny
 
-from ntm_keras.keras_compat import keras
-from training import callbacks, models, schedules
+from ntm_keras.keras_compat import keras, training_step
+from training import callbacks, models
 
 pytestmark = pytest.mark.eager
 
@@ -24,39 +24,40 @@ def other_weights(model):
     return [np.full(weight.shape, 0.25, "float32") for weight in model.get_weights()]
 
 
+def begin_again(model, weights, steps=STEPS, until=100, is_passing=lambda: False):
+    return callbacks.BeginAgain(steps, until, is_passing, weights)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_a_later_attempt_is_a_training_from_its_weights(optimizer):
-    def made(attempt_steps):
+    def made():
         settings = tiny(
             optimizer=optimizer,
             learning_rate=0.1,
             learning_rate_end=0.01,
             learning_rate_steps=3,
-            steps=3 * STEPS,
-            validate_every=STEPS,
-            attempt_steps=attempt_steps,
         )
         return compiled(models.make_optimizer(settings))
 
-    once = made(0)
+    once = made()
     once.set_weights(other_weights(once))
     fit(once, epochs=1)
-    model, attempts = made(STEPS), []
+    model, attempts = made(), []
 
     def weights(attempt):
         attempts.append(attempt)
         return other_weights(model)
 
-    fit(model, callbacks.BeginAgain(STEPS, 3, weights), epochs=3)
+    fit(model, begin_again(model, weights), epochs=3)
     assert attempts == [1, 2]
+    assert training_step(model) == 3 * STEPS
     for found, expected in zip(model.get_weights(), once.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_averages_begin_with_the_weights_of_the_attempt():
     model = compiled(keras.optimizers.Adam(1e-12, use_ema=True, ema_momentum=0.5))
-    fit(model, callbacks.BeginAgain(STEPS, 2, lambda attempt: other_weights(model)))
-    assert float(model.optimizer.learning_rate) == pytest.approx(1e-12)
+    fit(model, begin_again(model, lambda attempt: other_weights(model)))
     model.optimizer.finalize_variable_values(model.trainable_variables)
     for found, expected in zip(model.get_weights(), other_weights(model), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -72,41 +73,55 @@ def test_each_attempt_has_weights_of_its_own():
     assert np.mean(first != other_seed) > 0.5
 
 
-def test_noise_that_falls_does_so_in_every_attempt():
-    settings = tiny(
-        weight_noise=0.5,
-        weight_noise_end=0.1,
-        weight_noise_steps=2,
-        validate_every=1,
-        attempt_steps=3,
-        steps=8,
-    )
-    noise = schedules.weight_noise(settings)
-    expected = [0.5, 0.3, 0.1, 0.5, 0.3, 0.1, 0.1, 0.1]
-    assert [float(noise(step)) for step in range(8)] == pytest.approx(expected)
+def attempts_of(epochs, **arguments):
+    """The steps at which attempts began, in a training of so many epochs of two steps."""
+    model, began = make_model(), []
+
+    def weights(attempt):
+        began.append(training_step(model))
+        assert attempt == len(began)
+        return other_weights(model)
+
+    fit(model, begin_again(model, weights, **arguments), epochs=epochs)
+    return began
 
 
 def test_an_attempt_ends_with_a_validation():
-    assert tiny(attempt_steps=7, validate_every=3).steps_of_attempt == 9
-    assert tiny(attempt_steps=6, validate_every=3).steps_of_attempt == 6
+    assert attempts_of(epochs=5, steps=3) == [4, 8]
 
 
-@pytest.mark.parametrize("steps, attempts", [(5, 1), (11, 1), (12, 2), (17, 2), (18, 3)])
-def test_training_begins_again_where_a_whole_attempt_is_left(steps, attempts):
-    assert tiny(attempt_steps=6, validate_every=3, steps=steps).attempts == attempts
+def test_training_begins_again_only_where_a_whole_attempt_is_left():
+    assert attempts_of(epochs=6, steps=4, until=12) == [4, 8]
+    assert attempts_of(epochs=6, steps=4, until=11) == [4]
 
 
-def test_the_last_attempt_goes_on_to_the_end():
-    model, attempts = make_model(), []
-
-    def weights(attempt):
-        attempts.append(attempt)
-        return other_weights(model)
-
-    fit(model, callbacks.BeginAgain(STEPS, 2, weights), epochs=4)
-    assert attempts == [1]
+def test_training_does_not_begin_again_without_attempts():
+    assert attempts_of(epochs=3, steps=0) == []
 
 
-def test_training_does_not_begin_again_without_attempts_or_with_weights_that_were_given():
-    assert tiny(steps=20).attempts == 1
-    assert tiny(steps=20, attempt_steps=6, init_from="model.keras").attempts == 1
+def test_an_attempt_that_passes_validations_goes_on():
+    passing = iter([True, False, True, True])
+    assert attempts_of(epochs=5, steps=4, is_passing=lambda: next(passing)) == [6]
+
+
+def test_it_passes_as_long_as_no_validation_and_no_test_is_failed():
+    stop = callbacks.StopWhenSolved(1.0, lambda first, parts: 2.0, "val_loss", times=2)
+    stop.set_model(make_model())
+    passing = []
+    for loss in (2.0, 0.5, 2.0, 0.5, 0.5, 0.5):
+        stop.on_epoch_end(0, {"val_loss": loss})
+        passing.append(stop.is_passing())
+    assert passing == [False, True, False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "changes, may",
+    [
+        ({"steps": 11}, False),
+        ({"steps": 12}, True),
+        ({"steps": 12, "attempt_steps": 0}, False),
+        ({"steps": 12, "init_from": "model.keras"}, False),
+    ],
+)
+def test_a_run_may_begin_again_if_two_attempts_fit_and_its_weights_are_drawn(changes, may):
+    assert tiny(**{"attempt_steps": 6, **changes}).may_begin_again == may

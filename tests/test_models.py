@@ -10,7 +10,7 @@ from runs import tiny
 from ntm_keras import NTM
 from ntm_keras.keras_compat import IS_KERAS_2, keras
 from tasks.copy import Copy
-from training import models, schedules
+from training import models
 
 
 def machine():
@@ -97,9 +97,9 @@ def test_noise_on_the_inputs_is_a_function_of_seed_and_step():
 
 def test_the_learning_rate_falls_linearly_to_its_end():
     settings = tiny(learning_rate=0.5, learning_rate_end=0.1, learning_rate_steps=4)
-    rate = schedules.falling(settings, "learning_rate")
+    rate = models.falling(settings, "learning_rate")
     assert [float(rate(step)) for step in range(6)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.1])
-    assert schedules.falling(tiny(learning_rate=0.5), "learning_rate") == 0.5
+    assert models.falling(tiny(learning_rate=0.5), "learning_rate") == 0.5
 
 
 def test_the_optimizer_has_what_the_settings_say():

@@ -148,6 +148,9 @@ def test_a_run_may_go_on_for_longer_and_be_started_anew(stopped):
     logdir, *_ = stopped
     result, printed = trained(dataclasses.replace(LONG, steps=61, validate_every=5), logdir)
     assert "on from step 56" in printed and result["steps"] == 61
+    # The attempt that began at step 28 went on: in the 61 steps there is no time for a third.
+    (before,) = (value for name, value in last_state(logdir)[0].items() if "steps_before" in name)
+    assert before == 28 and "begins again" not in printed.split("passed")[1]
     anew = dataclasses.replace(LONG, steps=14, seed=7)
     result, printed = trained(anew, logdir, overwrite=True)
     assert "on from step" not in printed and result["steps"] == 14

@@ -15,7 +15,6 @@ import ntm_keras
 from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
-from training import schedules
 from training.errors import BadInput
 from training.settings import MACHINE, MANN, NTM, Settings
 
@@ -53,7 +52,7 @@ def make_models(settings: Settings, ends: Sequence[int] = ()) -> Models:
     layers = make_layers(settings, settings.memory_size_in_training)
     inputs, outputs, jit_compile = _with_steps_input(settings, layers)
     trainer = (
-        ntm_keras.NoisyModel(inputs, outputs, schedules.weight_noise(settings), settings.seed)
+        ntm_keras.NoisyModel(inputs, outputs, falling(settings, "weight_noise"), settings.seed)
         if settings.weight_noise
         else keras.Model(inputs, outputs)
     )
@@ -160,9 +159,15 @@ def answers(layers: list[Any], inputs: Any, mask: Any = None) -> Any:
     return inputs
 
 
+def falling(settings: Settings, name: str) -> Any:
+    """A setting: a number, or a schedule if it falls."""
+    start, end, steps = (getattr(settings, each) for each in (name, f"{name}_end", f"{name}_steps"))
+    return keras.optimizers.schedules.PolynomialDecay(start, steps, end) if steps else start
+
+
 def make_optimizer(settings: Settings) -> Any:
     """The optimizer that the settings describe."""
-    learning_rate = schedules.learning_rate(settings)
+    learning_rate = falling(settings, "learning_rate")
     options = {
         "global_clipnorm": settings.clip_norm or None,
         "clipvalue": settings.clip_value or None,
@@ -170,8 +175,7 @@ def make_optimizer(settings: Settings) -> Any:
         "ema_momentum": settings.ema_momentum,
     }
     if settings.optimizer == "adam":
-        betas, epsilon = schedules.ADAM_BETAS, settings.adam_epsilon
-        return keras.optimizers.Adam(learning_rate, *betas, epsilon=epsilon, **options)
+        return keras.optimizers.Adam(learning_rate, epsilon=settings.adam_epsilon, **options)
     return keras.optimizers.RMSprop(
         learning_rate, rho=0.95, momentum=0.9, epsilon=1e-4, centered=True, **options
     )

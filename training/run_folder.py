@@ -28,6 +28,7 @@ _MAY_CHANGE = {
     "solved_below",
     "solved_times",
     "validate_every",
+    "attempt_steps",
     "checkpoint_seconds",
     "eval_sizes",
     "eval_sequences",

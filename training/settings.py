@@ -180,9 +180,9 @@ class Settings:
     )
     attempt_steps: int = limit(
         0,
-        "Training that has not solved the task after so many steps, rounded up to a validation, "
-        "begins again with other weights, if as many steps are left. 0, or with --init_from: it "
-        "does not.",
+        "Training that has not solved the task after so many steps begins again with other weights "
+        "at the first validation or test that is not passed, if as many steps are left. 0, or with "
+        "--init_from: it does not.",
         at_least=0,
         at_most=_MANY,
         group=TRAINING,
@@ -352,16 +352,9 @@ class Settings:
         return "training_memory_size" if has_fewer else "memory_size"
 
     @property
-    def steps_of_attempt(self) -> int:
-        """The steps after which training may begin again."""
-        return -(-self.attempt_steps // self.validate_every) * self.validate_every
-
-    @property
-    def attempts(self) -> int:
-        """How often training may begin: each time but the last it is stopped after an attempt."""
-        if self.init_from or not self.attempt_steps:
-            return 1
-        return max(1, self.steps // self.steps_of_attempt)
+    def may_begin_again(self) -> bool:
+        """Whether there may be a second attempt."""
+        return not self.init_from and 0 < self.attempt_steps <= self.steps - self.attempt_steps
 
     def _check_fall(self, name: str, end: float, steps: int) -> None:
         if end and (end > getattr(self, name) or not steps):

@@ -80,6 +80,10 @@ class StopWhenSolved(keras.callbacks.Callback):
         """How many validations in a row were below the threshold, up to as many as are needed."""
         return min(int(self.variables["passed_in_a_row"]), self._times)
 
+    def is_passing(self) -> bool:
+        """Whether the last validation, and the test if there was one, were passed."""
+        return self.passed > 0 and self.failed_test is None
+
     def is_solved(self, step: int) -> bool:
         """Whether enough validations in a row and the test at this step are passed."""
         self.failed_test = None
@@ -238,7 +242,8 @@ class StopWhenNotFinite(keras.callbacks.Callback):
         step, index = to_numpy(self.model.optimizer.first_left_out)
         if step > 0:
             weight = _path(variables[index])
-            found += f"; the first gradient to overflow was that of {weight} in step {step}"
+            found += f"; the first gradient to overflow was that of {weight} in step {step} of the"
+            found += " optimizer"
         return found
 
 

@@ -31,7 +31,7 @@ class RunCallbacks(NamedTuple):
     """The callbacks that have a state of their own, or save the state of a run."""
 
     averages: SwapAveragedWeights | None
-    begin_again: BeginAgain | None
+    begin_again: BeginAgain
     grow: GrowMemory | None
     guard: GuardGradients
     latest: SaveLatest
@@ -55,18 +55,20 @@ class RunCallbacks(NamedTuple):
         task, seconds = settings.made_task, settings.checkpoint_seconds
         averages = SwapAveragedWeights() if settings.ema_momentum else None
         guard = GuardGradients()
-        for callback in (guard, averages):
-            if callback:
-                callback.set_model(trainer)
         monitor = f"val_{task.solved_measure}"
         best = SaveBest(os.path.join(logdir, "best.keras"), model, monitor)
         below = settings.solved_below or task.solved_below
         stop = StopWhenSolved(below, test, monitor, settings.solved_times, settings.test_parts)
+        begin_again = _begin_again(settings, stop)
         clock = RunTime(started)
-        variables = {**guard.variables, **best.variables, **stop.variables, **clock.variables}
+        for callback in (guard, averages, begin_again):
+            if callback:
+                callback.set_model(trainer)
+        own = (each.variables for each in (begin_again, guard, best, stop, clock))
+        variables = {name: variable for each in own for name, variable in each.items()}
         return cls(
             averages,
-            _begin_again(settings),
+            begin_again,
             None if tester is trainer else GrowMemory(models, validation),
             guard,
             SaveLatest(os.path.join(logdir, "model.keras"), model, seconds),
@@ -115,7 +117,7 @@ class RunCallbacks(NamedTuple):
             warnings.warn(str(error), stacklevel=2)
 
 
-def _begin_again(settings: Settings) -> BeginAgain | None:
-    steps, attempts = settings.steps_of_attempt, settings.attempts
+def _begin_again(settings: Settings, stop: StopWhenSolved) -> BeginAgain:
+    steps = settings.attempt_steps if settings.may_begin_again else 0
     weights = functools.partial(weights_of_attempt, settings)
-    return BeginAgain(steps, attempts, weights) if attempts > 1 else None
+    return BeginAgain(steps, settings.steps, stop.is_passing, weights)
