@@ -28,7 +28,7 @@ from tensorboard.util import tensor_util
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from tasks import TASKS
-from training import BadInput, command_line, flagfiles, report
+from training import BadInput, Settings, command_line, flagfiles, report
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -51,18 +51,20 @@ def run_train(*arguments: str) -> None:
         sys.exit("seeds.py: train.py failed.")
 
 
-def measured(run: pathlib.Path, seed: int, settings: list[str]) -> dict[str, Any]:
+def measured(run: pathlib.Path, seed: int, settings: list[str], sizes: list[str]) -> dict[str, Any]:
     """Trains and measures one seed, unless that is done already; returns its line."""
     if not (run / "result.json").exists():
         run_train(*settings, f"--seed={seed}", f"--logdir={run}")
-    if not (run / "eval.json").exists():
+    if [record["size"] for record in content(run / "eval.json") or ()] != sizes:
         run_train("--mode=eval", f"--logdir={run}")
-    result, records = (
-        json.loads((run / name).read_text(encoding="utf-8"))
-        for name in ("result.json", "eval.json")
-    )
+    result = content(run / "result.json")
     found = validations(run, list(report.measures(result)))
-    return {"seed": seed, **result, "sizes": records, "validations": found}
+    return {"seed": seed, **result, "sizes": content(run / "eval.json"), "validations": found}
+
+
+def content(path: pathlib.Path) -> Any:
+    """What a JSON file holds; None if there is no file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]]:
@@ -80,22 +82,22 @@ def value_of(event: Any) -> float:
     return float(f"{float(tensor_util.make_ndarray(event.tensor_proto)):.4g}")
 
 
-def check_settings(folder: pathlib.Path, settings: list[str]) -> None:
-    """Ends the benchmark if the finished seeds were trained with other settings."""
+def read_settings(folder: pathlib.Path, settings: list[str]) -> Settings:
+    """The settings of all seeds; ends the benchmark if a seed has begun with others."""
     try:
         now = command_line.flags_of(["train.py", *settings])
+        made = Settings.from_flags(now)
     except BadInput as error:
         sys.exit(f"seeds.py: {error}")
-    defaults = flagfiles.settings_of(flagfiles.define(now["task"]))
-    for path in sorted(folder.glob("*/result.json")):
-        # A run that is older than a flag was made with the flag's default.
-        then = {**defaults, **json.loads(path.read_text(encoding="utf-8"))["flags"]}
+    for path in sorted(folder.glob("*/flags.cfg")):
+        then = flagfiles.read(str(path))
         for name in sorted(now.keys() - {"seed"}):
             if now[name] != then[name]:
                 sys.exit(
                     f"seeds.py: {path.parent} was trained with --{name}={then[name]}, not"
                     f" {now[name]}: give another --folder."
                 )
+    return made
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -111,7 +113,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     if all(learned):
         rows.append(row("sequences until cost < 1 bit", learned, ",.0f"))
     rows += rows_of("trained sizes", lines)
-    for records in zip(*(line["sizes"] for line in lines)):
+    for records in zip(*(line["sizes"] for line in lines), strict=True):
         rows += rows_of(records[0]["size"], records)
     starts = range(1, 1 + len(lines), _COLUMNS)
     ends = [*(start + _COLUMNS for start in starts[:-1]), None]
@@ -164,13 +166,13 @@ def measure_seeds(
         settings: More flags of train.py.
     """
     folder, settings = folder / task, [*settings, f"--task={task}"]
-    check_settings(folder, settings)
+    sizes = [written for written, _ in read_settings(folder, settings).sizes()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "seeds.jsonl"
     before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     by_seed = {line["seed"]: line for line in map(json.loads, before)}
     for seed in seeds:
-        by_seed[seed] = measured(folder / str(seed), seed, settings)
+        by_seed[seed] = measured(folder / str(seed), seed, settings, sizes)
         text = "".join(json.dumps(by_seed[each]) + "\n" for each in sorted(by_seed))
         path.write_text(text, encoding="utf-8")
     return [by_seed[seed] for seed in seeds]

@@ -34,8 +34,13 @@ def parameter_count(
     read_head_num: int, write_head_num: int, memory_vector_dim: int, shift_range: int
 ) -> int:
     """How many numbers the controller emits for all heads in a step."""
-    addressing = memory_vector_dim + 1 + 1 + (2 * shift_range + 1) + 1
+    addressing = _addressing_count(memory_vector_dim, shift_range)
     return addressing * (read_head_num + write_head_num) + 2 * memory_vector_dim * write_head_num
+
+
+def _addressing_count(memory_vector_dim: int, shift_range: int) -> int:
+    """How many of them are for a head's key, key strength, gate, shift and sharpening."""
+    return memory_vector_dim + 1 + 1 + (2 * shift_range + 1) + 1
 
 
 def by_location_biases(
@@ -44,7 +49,7 @@ def by_location_biases(
     """Biases with which heads address by location before training.
 
     Write heads go on by one location in each step, read heads stay where they are or go on, but
-    hardly go back, and content counts little. Write heads begin more sharply than read heads: these
+    hardly go back, and content counts little. Write heads begin more sharply than read heads, which
     have to learn when to move.
 
     Args:
@@ -87,7 +92,7 @@ def head_parameters(
         The `HeadParameters`.
     """
     heads, width = read_head_num + write_head_num, memory_vector_dim
-    per_head = width + 2 * shift_range + 4
+    per_head = _addressing_count(width, shift_range)
     addressing, writing = ops.split(projection, [heads * per_head], axis=-1)
     key, key_strength, interpolation_gate, shift_weighting, sharpening = ops.split(
         ops.reshape(addressing, [-1, heads, per_head]),

@@ -129,6 +129,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     assert "passed" not in said
     told = "fresh sequences:"
     assert said.split(told)[1] == printed.split(told)[1]
+    assert "go on with --logdir and more --steps; --attempt_steps=0 keeps this attempt." in said
     assert again == result
 
 
@@ -146,9 +147,10 @@ def test_a_run_that_goes_on_has_no_result_until_its_end(stopped, tmp_path):
 @pytest.mark.eager
 def test_a_run_may_go_on_for_longer_and_be_started_anew(stopped):
     logdir, *_ = stopped
-    result, printed = trained(dataclasses.replace(LONG, steps=61, validate_every=5), logdir)
-    assert "on from step 56" in printed and result["steps"] == 61
-    # The attempt that began at step 28 went on: in the 61 steps there is no time for a third.
+    longer = dataclasses.replace(LONG, steps=84, validate_every=12, attempt_steps=0)
+    result, printed = trained(longer, logdir)
+    assert "on from step 56" in printed and result["steps"] == 84
+    # The attempt that began at step 28 goes on.
     (before,) = (value for name, value in last_state(logdir)[0].items() if "steps_before" in name)
     assert before == 28 and "begins again" not in printed.split("passed")[1]
     anew = dataclasses.replace(LONG, steps=14, seed=7)

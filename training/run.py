@@ -407,11 +407,9 @@ def evaluate(
         names = task.data_names()
     run_folder.check_data(folder, names)
     _warn_of_small_memory(settings, in_training=False)
-    model, step = models.load(os.path.join(folder, name)), run_folder.last_step(folder)
-    trained_size = run_folder.settings_in(folder)["memory_size"]
-    if settings.model != "lstm" and settings.memory_size != trained_size:
-        model = models.with_memory_size(model, settings.memory_size)
-    elif output is None and not best and run_folder.kept_steps(folder):
+    model, is_as_trained = _machine_to_measure(settings, folder, name)
+    step = run_folder.last_step(folder)
+    if output is None and is_as_trained and not best and run_folder.kept_steps(folder):
         output = folder
     if output is not None:
         output = os.path.expanduser(output)
@@ -428,12 +426,7 @@ def evaluate(
     print(report.table(records))
     if output is not None:
         run_folder.write_json(output, "eval.json", records)
-    size, dataset = data[0]
-    with doing("Asking for one answer"):
-        inputs, targets, mask = next(iter(dataset.unbatch().batch(1)))
-        answer = model.predict(inputs, verbose=0)
-    said = report.example(task.as_text(inputs, targets, answer, mask))
-    print(f"\nOne sequence of size {size}: {said}")
+    _print_answer(settings, model, *data[0])
     if output is None:
         print("\nNothing is written: --output names a folder for that.")
     else:
@@ -441,6 +434,26 @@ def evaluate(
             tensorboard.write_evaluation(output, task, model, step, records, data)
         print(f"\nWritten to {output}.")
     return records
+
+
+def _machine_to_measure(settings: Settings, folder: str, name: str) -> tuple[keras.Model, bool]:
+    """The machine in a file, and whether it has as many memory locations as the run gave it."""
+    model = models.load(os.path.join(folder, name))
+    trained_size = run_folder.settings_in(folder)["memory_size"]
+    if settings.model == "lstm" or settings.memory_size == trained_size:
+        return model, True
+    return models.with_memory_size(model, settings.memory_size), False
+
+
+def _print_answer(
+    settings: Settings, model: keras.Model, size: str, dataset: tf.data.Dataset
+) -> None:
+    """Prints the first sequence of a dataset, and the model's answer."""
+    with doing("Asking for one answer"):
+        inputs, targets, mask = next(iter(dataset.unbatch().batch(1)))
+        answer = model.predict(inputs, verbose=0)
+    said = report.example(settings.made_task.as_text(inputs, targets, answer, mask))
+    print(f"\nOne sequence of size {size}: {said}")
 
 
 def _evaluation_data(settings: Settings, sequences: int) -> list[tuple[str, tf.data.Dataset]]:
