@@ -10,7 +10,7 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
-from ntm_keras import BitCrossentropy, WrongBitsPerSequence
+from ntm_keras import BitCrossentropy, WrongBitsPerSequence, with_memory_size
 from tasks.repeat_copy import RepeatCopy
 
 PRETRAINED = pathlib.Path(__file__).parent.parent / "pretrained"
@@ -20,7 +20,8 @@ LONGER = RepeatCopy(max_length=40)
 def main(steps: int = 100) -> tuple[float, float]:
     """Trains on; returns the wrong bits of 40 vectors repeated 10 times, before and after."""
     path = PRETRAINED / "repeat_copy" / "model.keras"
-    model = tf.keras.models.load_model(path, compile=False)
+    # The write head goes on during the answer, which takes 400 steps.
+    model = with_memory_size(tf.keras.models.load_model(path, compile=False), 512)
     model.compile(
         tf.keras.optimizers.Adam(1e-4, clipnorm=1.0),
         BitCrossentropy(),

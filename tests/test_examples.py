@@ -52,5 +52,5 @@ def test_a_mann_names_what_it_saw_once():
 @pytest.mark.slow
 @pytest.mark.skipif(IS_KERAS_2, reason="the trained machines are files of Keras 3")
 def test_trained_weights_can_be_trained_on():
-    before, after = example("continue_training").main(steps=20)
-    assert 0 < after < before < 5
+    before, after = example("continue_training").main()
+    assert 0 <= after < before < 5
