@@ -77,6 +77,13 @@ def test_they_solve_their_tasks(name):
 
 
 @of_keras_3
+def test_that_of_copy_gives_the_answers_with_which_other_backends_are_compared():
+    model = keras.models.load_model(str(ROOT / "pretrained" / "copy" / "model.keras"))
+    said = np.load(ROOT / "tests" / "copy_answers.npz")
+    np.testing.assert_allclose(tf.sigmoid(model(said["inputs"])), said["answers"], atol=1e-5)
+
+
+@of_keras_3
 def test_that_of_omniglot_names_most_drawings_even_of_random_shapes(tmp_path):
     task = task_class("omniglot")(omniglot=str(little_omniglot.write(tmp_path)))
     by_chance = 0.8
