@@ -129,7 +129,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     assert "passed" not in said
     told = "fresh sequences:"
     assert said.split(told)[1] == printed.split(told)[1]
-    assert "go on with --logdir and more --steps; --attempt_steps=0 keeps this attempt." in said
+    assert "begin again with other weights; not with --attempt_steps=0." in said
     assert again == result
 
 

@@ -51,7 +51,7 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
     if settings.may_begin_again:
         ends += (
             f" After every {settings.attempt_steps} steps it begins again with other weights,"
-            " unless it is passing validations."
+            " unless it is passing validations or fewer are left."
         )
     print(f"{where_to_look(logdir)}\n{textwrap.fill(ends, WIDTH)}\n", flush=True)
 
@@ -61,16 +61,16 @@ def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
     found = {title(name): f"{value:.4f}" for name, value in measures(result).items()}
     width = max(map(len, found))
     is_cut_short = not result["solved"] and result["steps"] == result["flags"]["steps"]
-    more = "more --steps"
-    if result["flags"]["attempt_steps"]:
-        more += "; --attempt_steps=0 keeps this attempt"
+    advice = ["It can go on with --logdir and more --steps."]
+    if 0 < result["flags"]["attempt_steps"] <= result["steps"]:
+        advice.append("It may then begin again with other weights; not with --attempt_steps=0.")
     lines = [f"  {name.ljust(width)}  {value}" for name, value in found.items()]
     print(
         f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
         f"On {sequences} fresh sequences:",
         *lines,
-        *([f"It can go on with --logdir and {more}."] if is_cut_short else []),
+        *(advice if is_cut_short else []),
         where_to_look(logdir),
         sep="\n",
     )
