@@ -29,6 +29,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from tasks import TASKS
 from training import BadInput, Settings, command_line, flagfiles, report
+from training.settings import OF_ONE_COMMAND
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -80,6 +81,13 @@ def validations(run: pathlib.Path, measures: list[str]) -> dict[str, list[float]
 def value_of(event: Any) -> float:
     """The number in an event, with four digits."""
     return float(f"{float(tensor_util.make_ndarray(event.tensor_proto)):.4g}")
+
+
+def check_not_set_here(settings: list[str]) -> None:
+    """Ends the benchmark if train.py is given a flag that the benchmark itself decides."""
+    for name in ("task", "seed", *OF_ONE_COMMAND):
+        if flagfiles.taken(name, settings)[0]:
+            sys.exit(f"seeds.py: --{name} must not follow the --: seeds.py decides it.")
 
 
 def read_settings(folder: pathlib.Path, settings: list[str]) -> Settings:
@@ -165,6 +173,7 @@ def measure_seeds(
         folder: Where the runs of all tasks are.
         settings: More flags of train.py.
     """
+    check_not_set_here(settings)
     folder, settings = folder / task, [*settings, f"--task={task}"]
     sizes = [written for written, _ in read_settings(folder, settings).sizes()]
     folder.mkdir(parents=True, exist_ok=True)

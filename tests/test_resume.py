@@ -127,7 +127,7 @@ def test_a_finished_run_only_tells_its_result_again(stopped):
     logdir, result, printed, _ = stopped
     again, said = trained(LONG, logdir)
     assert "passed" not in said
-    told = "fresh sequences:"
+    told = "fresh sequences "
     assert said.split(told)[1] == printed.split(told)[1]
     assert "begin again with other weights; not with --attempt_steps=0." in said
     assert again == result

@@ -85,8 +85,8 @@ def run(tmp_path_factory):
 
 def test_the_end_of_a_run_says_how_it_went(run):
     assert re.search(r"Not solved after 6 steps, 24 sequences, \d+ seconds", run.printed)
-    assert "It can go on with --logdir and more --steps." in run.printed
-    measured = r"sequences:\n  cost bits per sequence +\d+\.\d+\n  wrong bits .* \d+\.\d+\n"
+    assert "All steps are made. It can go on with --logdir and more --steps." in run.printed
+    measured = r"below 0.01\):\n  cost bits per sequence +\d+\.\d+\n  wrong bits .* \d+\.\d+\n"
     assert re.search(measured, run.printed)
     validations = re.findall(r"^ +(\d+) +0:\d\d:\d\d +\d.*0 of 1$", run.printed, re.MULTILINE)
     assert validations == ["4", "6"]
@@ -464,15 +464,18 @@ def test_a_run_is_not_overwritten_for_a_beginning_that_is_refused(run, tmp_path)
             train(settings, logdir, overwrite=True)
         assert said in complaint(*as_arguments(settings), f"--logdir={logdir}", "--overwrite")
     settings = tiny(init_from=str(run.logdir / "model.keras"), rnn_size=9)
-    with pytest.raises(BadInput, match="The settings need"):
+    with pytest.raises(BadInput, match="another kind of model"):
         train(settings, logdir, overwrite=True)
     assert {path: path.read_bytes() for path in logdir.rglob("*") if path.is_file()} == before
 
 
 def test_a_model_of_other_settings_is_no_beginning(run, tmp_path):
     settings = tiny(init_from=str(run.logdir / "model.keras"), rnn_size=9)
-    with pytest.raises(BadInput, match="--init_from=.*holds .* weights .* The settings need "):
+    with pytest.raises(BadInput, match="--init_from=.* another kind .* with --rnn_size=8 "):
         train(settings, tmp_path / "other")
+    alone = shutil.copy(run.logdir / "model.keras", tmp_path / "alone.keras")
+    with pytest.raises(BadInput, match="another kind .* its weights are .* not "):
+        train(dataclasses.replace(settings, init_from=str(alone)), tmp_path / "other")
     with pytest.raises(BadInput, match="--init_from=nowhere.keras: there is no such file"):
         train(tiny(init_from="nowhere.keras"), tmp_path / "other")
     with pytest.raises(BadInput, match=f"it is a folder. Give {run.logdir}/model.keras"):

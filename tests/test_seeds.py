@@ -11,7 +11,11 @@ from runs import ROOT, as_arguments, benchmark, only_scalars, tiny
 import train
 
 pytestmark = pytest.mark.eager
-TINY = as_arguments(tiny(solved_below=1000, eval_sizes="2,5"))
+TINY = [
+    flag
+    for flag in as_arguments(tiny(solved_below=1000, eval_sizes="2,5"))
+    if not flag.startswith(("--task=", "--seed="))
+]
 
 
 @pytest.fixture
@@ -126,6 +130,8 @@ def test_a_wrong_flag_is_refused_before_training(run_seeds):
         run_seeds("--learning_rate=-1")
     with pytest.raises(SystemExit, match="seeds.py: --task=copy: min_length .* min_length=21"):
         run_seeds("--min_length=21")
+    with pytest.raises(SystemExit, match="seeds.py: --seed must not follow the --"):
+        run_seeds("--seed=3")
 
 
 def test_it_ends_where_training_is_refused(tmp_path):

@@ -15,8 +15,9 @@ import ntm_keras
 from ntm_keras.keras_compat import IS_KERAS_2, IS_TENSORFLOW, build_optimizer, keras
 from ntm_keras.side_by_side import can_wrap
 from tasks.task import Task
+from training import run_folder
 from training.errors import BadInput
-from training.settings import MACHINE, MANN, NTM, Settings
+from training.settings import LSTM, MACHINE, MANN, NTM, Settings, names_of_groups
 
 # The fewest sequences for which another core is worth its cost.
 _SMALLEST_PART = 8
@@ -238,10 +239,21 @@ def weights_to_begin_with(settings: Settings) -> list[np.ndarray]:
     shapes, others = ([tuple(each.shape) for each in m.weights] for m in (needed, given))
     if shapes != others:
         raise BadInput(
-            f"--init_from={settings.init_from} holds a model with weights {others}."
-            f" The settings need {shapes}"
+            f"--init_from={settings.init_from} holds another kind of model than these settings"
+            f" make: {_other_flags_of(settings) or f'its weights are {others}, not {shapes}'}"
         )
     return given.get_weights()
+
+
+def _other_flags_of(settings: Settings) -> str:
+    """In which flags the run of `init_from` made another model, as text; empty if not known."""
+    folder = os.path.dirname(os.path.expanduser(settings.init_from or ""))
+    if not run_folder.is_run(folder):
+        return ""
+    now, then = settings.as_flags(), run_folder.settings_in(folder)
+    names = ("task", "model", *names_of_groups(MACHINE, NTM, MANN, LSTM))
+    others = [f"--{name}={then[name]}" for name in names if then[name] != now[name]]
+    return f"it was trained with {' '.join(others)}" if others else ""
 
 
 def with_steps(dataset: tf.data.Dataset, time: int | None = None) -> tf.data.Dataset:

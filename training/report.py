@@ -53,30 +53,31 @@ def print_beginning(settings: Settings, logdir: str, step: int) -> None:
             f" After every {settings.attempt_steps} steps it begins again with other weights,"
             " unless it is passing validations or fewer are left."
         )
-    print(f"{where_to_look(logdir)}\n{textwrap.fill(ends, WIDTH)}\n", flush=True)
+    where = where_to_look(logdir, "The run" if step else "The new run")
+    print(f"{where}\n{textwrap.fill(ends, WIDTH)}\n", flush=True)
 
 
-def print_end(result: dict[str, Any], sequences: int, logdir: str) -> None:
+def print_end(settings: Settings, result: dict[str, Any], sequences: int, logdir: str) -> None:
     """Prints the content of result.json; `sequences` were measured."""
     found = {title(name): f"{value:.4f}" for name, value in measures(result).items()}
     width = max(map(len, found))
-    is_cut_short = not result["solved"] and result["steps"] == result["flags"]["steps"]
-    advice = ["It can go on with --logdir and more --steps."]
-    if 0 < result["flags"]["attempt_steps"] <= result["steps"]:
+    measure = title(settings.made_task.solved_measure)
+    advice = ["All steps are made. It can go on with --logdir and more --steps."]
+    if 0 < settings.attempt_steps <= result["steps"]:
         advice.append("It may then begin again with other weights; not with --attempt_steps=0.")
     lines = [f"  {name.ljust(width)}  {value}" for name, value in found.items()]
     print(
         f"\n{'Solved' if result['solved'] else 'Not solved'} after {result['steps']} steps,"
         f" {result['sequences']} sequences, {result['seconds']:.0f} seconds.\n"
-        f"On {sequences} fresh sequences:",
+        f"On {sequences} fresh sequences (solved: {measure} below {settings.solved_limit:g}):",
         *lines,
-        *(advice if is_cut_short else []),
+        *(advice if result["steps"] == settings.steps else []),
         where_to_look(logdir),
         sep="\n",
     )
 
 
-def where_to_look(logdir: str) -> str:
+def where_to_look(logdir: str, run: str = "The run") -> str:
     """Where the run is, and the TensorBoard command that shows it, with other runs if possible."""
     shown = logdir
     if logdir.startswith(os.path.join("runs", "")):
@@ -85,7 +86,7 @@ def where_to_look(logdir: str) -> str:
         shown = "runs" if sum(have_events) <= _SHOWN_AT_FIRST else logdir
     program = os.path.join(os.path.dirname(sys.executable), "tensorboard")
     command = [_short(program), "--samples_per_plugin=images=100", "--logdir", shown]
-    return f"The run is in {logdir}; watch it with\n  {shlex.join(command)}"
+    return f"{run} is in {logdir}; watch it with\n  {shlex.join(command)}"
 
 
 def _short(path: str) -> str:

@@ -211,7 +211,7 @@ def _train(
     with used.averaged(), doing("Measuring on fresh sequences"):
         found = tester.evaluate(models.with_steps(fresh), verbose=0, return_dict=True)
     result = _result(settings, training_step(trainer), used.clock.seconds, found)
-    report.print_end(result, len(fresh) * EVAL_BATCH_SIZE, logdir)
+    report.print_end(settings, result, len(fresh) * EVAL_BATCH_SIZE, logdir)
     run_folder.write_json(logdir, "result.json", result)
     return result
 
@@ -356,11 +356,8 @@ def _result(
     settings: Settings, steps: int, seconds: float, found: dict[str, float]
 ) -> dict[str, Any]:
     """The content of result.json."""
-    task = settings.made_task
-    # --solved_below may be stricter than the task: the result need only meet the task's limit.
-    below = max(settings.solved_below or 0, task.solved_below)
     return {
-        "solved": found[task.solved_measure] < below,
+        "solved": found[settings.made_task.solved_measure] < settings.solved_limit,
         "steps": steps,
         "sequences": steps * settings.batch_size,
         "seconds": round(seconds, 1),

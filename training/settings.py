@@ -378,6 +378,12 @@ class Settings:
         return name_of(self.made_task)
 
     @property
+    def solved_limit(self) -> float:
+        """What a run's final measure must be below. `solved_below` may be stricter than the task:
+        the final measure need only meet the task's limit."""
+        return max(self.solved_below or 0, self.made_task.solved_below)
+
+    @property
     def test_parts(self) -> int:
         """The parts of the test that ends a training, each of `eval_sequences`: a power of 2."""
         parts = _TEST_PARTS
