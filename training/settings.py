@@ -379,8 +379,7 @@ class Settings:
 
     @property
     def solved_limit(self) -> float:
-        """What a run's final measure must be below. `solved_below` may be stricter than the task:
-        the final measure need only meet the task's limit."""
+        """What a run's final measure must be below, also where `solved_below` is stricter."""
         return max(self.solved_below or 0, self.made_task.solved_below)
 
     @property
